@@ -1,0 +1,388 @@
+"""The pipeline of a fit: check, encode, split, build, place, probe, run, publish."""
+
+import copy
+import inspect
+import math
+from abc import abstractmethod
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sktorch.data.checks import Rows, check_rows, check_X
+from sktorch.data.split import hold_out
+from sktorch.data.tensors import as_tensor
+from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
+from sktorch.engine.device import resolve_device
+from sktorch.engine.inference import outputs
+from sktorch.engine.loop import run
+from sktorch.engine.placement import batch_rows, input_dtype, place
+from sktorch.engine.probe import PROBE_ROWS, probe_net, probe_training
+from sktorch.engine.randomness import RandomStream
+from sktorch.engine.state import FitState
+from sktorch.losses import Output, build_objective, find_loss
+from sktorch.nets import build_net, is_built_in
+from sktorch.optim import build_optimizer, parameter_groups
+from sktorch.parameters import ParametrizedEstimator
+from sktorch.persistence import freeze, thaw
+from sktorch.watch import Watch, plan_watch
+
+__all__ = ["TorchEstimator"]
+
+
+class Seeds(NamedTuple):
+    """What ``random_state`` seeds, each apart from the others."""
+
+    weights: int
+    split: int
+    order: int
+    dropout: int
+
+    @classmethod
+    def draw(cls, random_state):
+        """Draw from ``random_state``; None is new each time and not numpy's global generator."""
+        source = np.random.RandomState() if random_state is None else random_state
+        return cls(*check_random_state(source).randint(2**31 - 1, size=4).tolist())
+
+
+class TorchEstimator(ParametrizedEstimator):
+    """What ``TorchClassifier`` and ``TorchRegressor`` share; they add what their y means."""
+
+    _prefixes = ("net", "loss", "optimizer")
+    _parameter_constraints = {
+        "net": [str, torch.nn.Module, callable],
+        "loss": [str, callable],
+        "optimizer": [str, type],
+        "lr": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
+        "validation_fraction": [None, Interval(Real, 0, 1, closed="neither")],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "monitor": [str],
+        "mode": [StrOptions({"auto", "min", "max"})],
+        "min_delta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "restore_best": ["boolean"],
+        "device": [str, torch.device],
+        "dtype": [StrOptions({"auto", "float16", "bfloat16", "float32", "float64"})],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__:
+            text = inspect.cleandoc(cls.__doc__)
+            text = text.replace("<shared parameters>", SHARED_PARAMETERS)
+            cls.__doc__ = text.replace("<shared attributes>", SHARED_ATTRIBUTES)
+
+    def __init__(
+        self,
+        net,
+        *,
+        loss,
+        optimizer="adam",
+        lr=1e-3,
+        weight_decay=0.0,
+        max_epochs=200,
+        batch_size="auto",
+        shuffle=True,
+        early_stopping="auto",
+        validation_fraction=0.1,
+        patience=10,
+        monitor="val_loss",
+        mode="auto",
+        min_delta="auto",
+        restore_best=True,
+        device="auto",
+        dtype="auto",
+        warm_start=False,
+        random_state=None,
+        **parameters,
+    ):
+        self.net = net
+        self.loss = loss
+        self.optimizer = optimizer
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.monitor = monitor
+        self.mode = mode
+        self.min_delta = min_delta
+        self.restore_best = restore_best
+        self.device = device
+        self.dtype = dtype
+        self.warm_start = warm_start
+        self.random_state = random_state
+        super().__init__(**parameters)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # What a subclass says of its y ------------------------------------------------------------
+
+    @abstractmethod
+    def _learn_target(self, rows):
+        """Return the ``Labels`` or ``Values`` that y of ``rows`` holds."""
+
+    @abstractmethod
+    def _learn_first_target(self, rows, classes):
+        """Return the same for the first of several parts of the data."""
+
+    @abstractmethod
+    def _class_factors(self, target, rows):
+        """Return a factor for the weight of each class, or None."""
+
+    @abstractmethod
+    def _target_attributes(self, target):
+        """Return the fitted attributes that tell of y."""
+
+    _classifies = None
+
+    # Fitting ----------------------------------------------------------------------------------
+
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+        """Train the net.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features) or (n_samples, ...)
+            Finite numbers. A net that begins with an embedding gets integers as integers.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), optional
+            Not negative. The loss of a batch is ``sum(w * loss) / sum(w)``; a weight of zero is as
+            if the row were not there.
+        X_val, y_val, sample_weight_val : array-like, optional
+            Data to validate on, in place of held-out rows.
+
+        Returns
+        -------
+        self : estimator
+            On an error or an interrupt it is as it was before.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter or the data at fault.
+        FitDivergedError
+            If the loss or the weights stop being finite.
+        """
+        self._validate_params()
+        draft = self._draft()
+        rows = check_rows(draft, X, y, sample_weight, y_numeric=not self._classifies, reset=True)
+        given = draft._check_validation(X_val, y_val, sample_weight_val)
+        target = draft._learn_target(rows)
+        seeds = Seeds.draw(self.random_state)
+        rows, given = draft._encode(target, rows, given)
+        watch, fraction = plan_watch(self, len(rows), given is not None)
+        train, valid = _split(rows, given, fraction, target, seeds)
+        net = self._earlier_net(target) if self.warm_start else None
+        state, output = draft._build(train, valid, target, seeds, net)
+        state.max_epochs = self.max_epochs
+        state.callbacks.append(watch.callback())
+        run(state)
+        self._publish(draft, state, target, output, watch)
+        return self
+
+    def _continue(self, X, y, sample_weight, classes=None):
+        """Train one more epoch, on these rows, with the optimizer as the last call left it."""
+        self._validate_params()
+        fitted = hasattr(self, "net_")
+        draft = self._draft()
+        if fitted:
+            vars(draft).update(_input_attributes(self))
+        rows = check_rows(
+            draft, X, y, sample_weight, y_numeric=not self._classifies, reset=not fitted
+        )
+        target = self._target if fitted else self._learn_first_target(rows, classes)
+        rows, _ = draft._encode(target, rows, None)
+        net = copy.deepcopy(self.net_) if fitted else None
+        seeds = Seeds.draw(self.random_state)
+        state, output = draft._build(rows, None, target, seeds, net)
+        if fitted:
+            state.resume(copy.deepcopy(self._progress), self._history.rows)
+        run(state)
+        self._publish(draft, state, target, output, Watch("train_loss"))
+        return self
+
+    def _draft(self):
+        """Return an unfitted twin: what checks set on it is published only if the fit succeeds."""
+        return type(self)(**self.get_params(deep=False))
+
+    def _check_validation(self, X_val, y_val, sample_weight_val):
+        if X_val is None and y_val is None:
+            if sample_weight_val is not None:
+                raise ValueError("sample_weight_val is given without X_val and y_val. Pass all.")
+            return None
+        if X_val is None or y_val is None:
+            missing, given = ("X_val", "y_val") if X_val is None else ("y_val", "X_val")
+            raise ValueError(f"{given} is given without {missing}. Pass both, or neither.")
+        try:
+            return check_rows(
+                self, X_val, y_val, sample_weight_val, y_numeric=not self._classifies, reset=False
+            )
+        except ValueError as error:
+            raise ValueError(f"X_val, y_val: {error}") from error
+
+    def _encode(self, target, rows, given):
+        """Return both parts with y as numbers, and weights that class weights are part of."""
+        factors = self._class_factors(target, rows)
+
+        def encoded(part):
+            y = target.encode(part.y)
+            weight = part.weight
+            if factors is not None:
+                weight = factors[y] if weight is None else factors[y] * weight
+            return Rows(part.X, y, weight)
+
+        return encoded(rows), None if given is None else encoded(given)
+
+    def _earlier_net(self, target):
+        """Return a copy of the net of an earlier fit, for a fit to begin with."""
+        if not hasattr(self, "net_"):
+            return None
+        if not target.continues(self._target):
+            raise ValueError(
+                "warm_start=True needs the classes or outputs of the fit before. "
+                "Set warm_start=False, or fit a clone."
+            )
+        return copy.deepcopy(self.net_)
+
+    def _build(self, train, valid, target, seeds, net=None):
+        """Return the state of a fit that is ready to run; ``net`` is one to go on with."""
+        device = resolve_device(self.device)
+        loss = find_loss(self.loss, classification=self._classifies)
+        with RandomStream(seeds.weights, device):
+            net = self._build_net(train.X, target.n_outputs(loss), device, net)
+            x = as_tensor(train.X[:PROBE_ROWS], input_dtype(net), device, "X")
+            shape = probe_net(net, x)
+            weighted = train.weight is not None or (valid is not None and valid.weight is not None)
+            objective = build_objective(self.loss, self._arguments("loss"), loss, weighted=weighted)
+        if objective.module is not None:
+            objective.module.to(device)
+        width = math.prod(shape)
+        output = Output(width, target.layout(width, loss), loss.meaning)
+        order = torch.Generator().manual_seed(seeds.order)
+        placed = {"net": net, "device": device, "layout": output.layout, "shape": shape}
+        train_batches = place(
+            train,
+            **placed,
+            batch_size=batch_rows(self.batch_size, len(train)),
+            generator=order if self.shuffle else None,
+        )
+        groups = parameter_groups(net, objective.parameters(), weight_decay=self.weight_decay)
+        stream = RandomStream(seeds.dropout, device)
+        state = FitState(
+            net=net,
+            objective=objective,
+            optimizer=build_optimizer(
+                self.optimizer, self._arguments("optimizer"), groups, lr=self.lr
+            ),
+            train=train_batches,
+            valid=None if valid is None else place(valid, **placed),
+            max_epochs=1,
+            order=order,
+            stream=stream,
+            is_random=probe_training(net, objective, train_batches.head(PROBE_ROWS), stream),
+            device=device,
+        )
+        return state, output
+
+    def _build_net(self, X, n_outputs, device, net):
+        if net is None:
+            built_in = is_built_in(self.net)
+            if built_in and X.ndim != 2:
+                raise ValueError(
+                    f'net="{self.net}" takes X of shape (n_samples, n_features), got {X.shape}. '
+                    "Reshape X, or pass a net for such samples."
+                )
+            net = build_net(
+                self.net,
+                self._arguments("net"),
+                n_features_in=X.shape[1],
+                n_outputs=n_outputs,
+            )
+            if self.dtype != "auto":
+                net.to(getattr(torch, self.dtype))
+            elif built_in and device.type == "cpu" and X.dtype != np.float32:
+                net.to(torch.float64)
+        return net.to(device)
+
+    def _publish(self, draft, state, target, output, watch):
+        """Replace whatever was fitted before, all at once."""
+        best = state.history.best(watch.monitor, watch.mode)
+        fitted = {
+            "net_": state.net,
+            "n_outputs_": output.width,
+            "n_iter_": len(state.history.rows),
+            "best_epoch_": best["epoch"],
+            "best_score_": best[watch.monitor],
+            "device_": state.device,
+            "_history": state.history,
+            "_target": target,
+            "_output": output,
+            "_progress": state.progress(),
+        }
+        parameters = self.get_params(deep=False)
+        kept = {
+            name: value
+            for name, value in vars(self).items()
+            if name in parameters or not (name.endswith("_") or name in fitted)
+        }
+        self.__dict__ = {
+            **kept,
+            **_input_attributes(draft),
+            **self._target_attributes(target),
+            **fitted,
+        }
+
+    @property
+    def history_(self):
+        """One row an epoch, as a DataFrame."""
+        check_is_fitted(self)
+        return self._history.to_frame()
+
+    # Predicting -------------------------------------------------------------------------------
+
+    def _outputs(self, X):
+        """Return what the net gives for X, of shape (n_samples, n_outputs), float64."""
+        check_is_fitted(self)
+        return outputs(self.net_, check_X(self, X, reset=False), self.device_)
+
+    # Storing ----------------------------------------------------------------------------------
+
+    def __getstate__(self):
+        return freeze(super().__getstate__())
+
+    def __setstate__(self, state):
+        state = thaw(state)
+        if "net_" in state:
+            state["device_"] = torch.device("cpu")
+        super().__setstate__(state)
+
+
+def _split(rows, given, fraction, target, seeds):
+    """Return the rows to train on and those to validate on, or None."""
+    if fraction is None:
+        return rows, given
+    strata = rows.y if target.stratified else None
+    train, held_out = hold_out(len(rows), fraction, seeds.split, strata)
+    return rows.take(train), rows.take(held_out)
+
+
+def _input_attributes(estimator):
+    names = ("n_features_in_", "feature_names_in_")
+    return {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}

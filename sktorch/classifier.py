@@ -1,0 +1,192 @@
+"""``TorchClassifier``: labels and probabilities."""
+
+import numpy as np
+from scipy.special import expit, log_expit, log_softmax, logit
+from sklearn.base import ClassifierMixin
+from sklearn.utils.class_weight import compute_class_weight
+
+from sktorch.base import TorchEstimator
+from sktorch.data.targets import Labels
+
+__all__ = ["TorchClassifier"]
+
+
+class TorchClassifier(ClassifierMixin, TorchEstimator):
+    """A classifier that trains any ``torch.nn.Module``.
+
+    Parameters
+    ----------
+    net : str, nn.Module, class or callable, default="mlp"
+        What to train: "mlp", a module (copied: each fit begins with its weights, which are never
+        changed), its class, or a callable that returns one. A class or callable with arguments
+        called ``n_features_in`` and ``n_outputs`` gets them from the data; others are set as
+        ``net__<argument>``. It maps ``(n_samples, ...)`` to ``(n_samples, n_classes)``, or to
+        one output for two classes.
+    loss : str, nn.Module, class or callable, default="cross_entropy"
+        Name of a loss (``sktorch.losses.LOSSES``), a module or its class, or a function
+        ``(y_pred, y_true) -> loss`` with one number for each sample, or one in all. Its arguments
+        are set as ``loss__<argument>``.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class in the loss, times that of the sample, in training and validation.
+    <shared parameters>
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in ascending order; the column numbers for multilabel data.
+    <shared attributes>
+
+    See Also
+    --------
+    TorchRegressor : The same for values.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sktorch import TorchClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = TorchClassifier(lr=0.01, random_state=0).fit(X, y)
+    >>> clf.score(X, y) > 0.9
+    True
+    """
+
+    _classifies = True
+    _parameter_constraints = {
+        **TorchEstimator._parameter_constraints,
+        "class_weight": [dict, str, None],
+    }
+
+    def __init__(self, net="mlp", *, loss="cross_entropy", class_weight=None, **parameters):
+        self.class_weight = class_weight
+        super().__init__(net, loss=loss, **parameters)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _learn_target(self, rows):
+        return Labels.learn(rows.y)
+
+    def _class_factors(self, target, rows):
+        if self.class_weight is None:
+            return None
+        if target.kind == "multilabel":
+            raise ValueError(
+                "class_weight is for data with one label a sample, and y is a multilabel "
+                "indicator. Set class_weight=None and pass sample_weight."
+            )
+        if isinstance(self.class_weight, str) and self.class_weight != "balanced":
+            raise ValueError(
+                f'class_weight must be "balanced", a dict or None, got {self.class_weight!r}.'
+            )
+        return compute_class_weight(
+            self.class_weight, classes=target.classes, y=rows.y, sample_weight=rows.weight
+        )
+
+    def _target_attributes(self, target):
+        return {"classes_": target.classes}
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train one more epoch, on these rows only, with the optimizer as the last call left it.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, ...)
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        classes : array-like of shape (n_classes,), optional
+            All labels that will ever come. Needed by the first call for data with one label a
+            sample.
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        self : TorchClassifier
+        """
+        return self._continue(X, y, sample_weight, classes)
+
+    def _learn_first_target(self, rows, classes):
+        if rows.y.ndim == 2 and rows.y.shape[1] > 1:
+            return Labels.learn(rows.y)
+        if classes is None:
+            raise ValueError(
+                "classes must be passed on the first call to partial_fit: later rows may have "
+                "labels that these have not."
+            )
+        return Labels.learn(np.asarray(classes))
+
+    def decision_function(self, X):
+        """Return a score for each class; more is likelier.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, ...)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), (n_samples, n_classes) or (n_samples, n_labels)
+            For two classes the log odds of ``classes_[1]``; else logits or log probabilities.
+        """
+        scores = self._outputs(X)
+        if self._output.meaning == "probabilities":
+            with np.errstate(divide="ignore"):
+                indicator = self._output.layout == "indicator"
+                scores = logit(scores) if indicator else np.log(scores)
+        if self._target.kind != "binary":
+            return scores
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores[:, 0]
+
+    def predict(self, X):
+        """Return the likeliest label of each sample.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, ...)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,), or an indicator of shape (n_samples, n_labels)
+        """
+        scores = self.decision_function(X)
+        if self._target.kind == "multilabel":
+            return (scores > 0).astype(int)
+        chosen = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
+        return self.classes_[chosen]
+
+    def predict_proba(self, X):
+        """Return the probability of each class, or of each label in multilabel data.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, ...)
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
+        """
+        scores = self.decision_function(X)
+        if self._target.kind == "multilabel":
+            return expit(scores)
+        return np.exp(self._log_probabilities(scores))
+
+    def predict_log_proba(self, X):
+        """Return the logarithm of ``predict_proba``, without its underflow.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, ...)
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
+        """
+        scores = self.decision_function(X)
+        if self._target.kind == "multilabel":
+            return log_expit(scores)
+        return self._log_probabilities(scores)
+
+    def _log_probabilities(self, scores):
+        # A softmax of log probabilities is the probabilities: no meaning of the net needs a case.
+        if scores.ndim == 1:
+            return np.column_stack([log_expit(-scores), log_expit(scores)])
+        return log_softmax(scores, axis=1)

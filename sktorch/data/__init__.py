@@ -1,0 +1,1 @@
+"""How X and y become batches."""

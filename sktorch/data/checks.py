@@ -1,0 +1,82 @@
+"""What a user may pass as X, y and weights, and what each is told when it does not fit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+__all__ = ["Rows", "check_X", "check_rows"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Samples side by side: what one fit, or one evaluation, is given.
+
+    Parameters
+    ----------
+    X : ndarray or sparse matrix of shape (n_samples, ...)
+    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+    weight : ndarray of shape (n_samples,) or None
+        None stands for equal weights.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None = None
+
+    def __len__(self):
+        return self.X.shape[0]
+
+    def take(self, index):
+        """Return the rows of ``index``, an integer or boolean array."""
+        weight = None if self.weight is None else self.weight[index]
+        return Rows(self.X[index], self.y[index], weight)
+
+
+def check_X(estimator, X, *, reset):
+    """Return X as a numeric array of shape (n_samples, ...), finite, or say what is wrong.
+
+    ``reset`` sets ``n_features_in_`` and ``feature_names_in_`` on ``estimator``; otherwise X must
+    agree with them. Sparse X stays sparse.
+    """
+    _refuse_masked("X", X)
+    return validate_data(estimator, X, reset=reset, accept_sparse="csr", allow_nd=True)
+
+
+def check_rows(estimator, X, y, sample_weight, *, y_numeric, reset):
+    """Check X, y and weights together; rows of weight zero are left out, as if never given."""
+    _refuse_masked("X", X)
+    _refuse_masked("y", y)
+    X, y = validate_data(
+        estimator,
+        X,
+        y,
+        reset=reset,
+        accept_sparse="csr",
+        allow_nd=True,
+        multi_output=True,
+        y_numeric=y_numeric,
+    )
+    if sparse.issparse(y):
+        y = y.toarray()
+    if y.ndim > 2:
+        raise ValueError(
+            "y must have shape (n_samples,) or (n_samples, n_outputs), "
+            f"got {y.shape}. Flatten the outputs of each sample."
+        )
+    if sample_weight is None:
+        return Rows(X, y)
+    weight = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=False
+    )
+    rows = Rows(X, y, weight)
+    return rows if weight.all() else rows.take(np.flatnonzero(weight))
+
+
+def _refuse_masked(name, values):
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} is a masked array with {np.ma.count_masked(values)} masked values, which a "
+            "net cannot leave out. Impute them first (sklearn.impute) or drop their rows."
+        )

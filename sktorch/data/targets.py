@@ -1,0 +1,191 @@
+"""What y means: labels or values, how they are encoded for a loss and decoded from a net.
+
+Both classes answer the same three questions: how many outputs a net needs (``n_outputs``),
+in which layout a loss gets the targets for the outputs a net has (``layout``), and which
+numbers stand for a given y (``encode``).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d
+
+__all__ = ["Labels", "Values"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Class labels.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Sorted labels; for multilabel data the column numbers.
+    kind : {"binary", "multiclass", "multilabel"}
+    """
+
+    classes: np.ndarray
+    kind: str
+
+    @classmethod
+    def learn(cls, y, classes=None):
+        """Read the kind of problem off ``y``, or off ``classes`` where they are given."""
+        y = _plain_labels(y if classes is None else np.asarray(classes))
+        check_classification_targets(y)
+        if type_of_target(y) == "multilabel-indicator":
+            return cls(np.arange(y.shape[1]), "multilabel")
+        if y.ndim == 2:
+            raise ValueError(
+                f"y of shape {y.shape} is neither one label a sample nor an indicator of zeros and "
+                "ones. For several label columns wrap the estimator in MultiOutputClassifier."
+            )
+        labels = np.unique(y)
+        if len(labels) < 2:
+            raise ValueError(
+                f"y must have at least two classes to tell apart, got 1 class: {labels[0]!r}. "
+                "Rows of weight zero do not count."
+            )
+        return cls(labels, "binary" if len(labels) == 2 else "multiclass")
+
+    @property
+    def stratified(self):
+        """Whether a split should keep the shares of the encoded targets."""
+        return self.kind != "multilabel"
+
+    def n_outputs(self, loss):
+        """Outputs to ask of a net that is sized from the data."""
+        if self.kind == "binary" and "index" not in loss.targets:
+            return 1
+        return len(self.classes)
+
+    def layout(self, width, loss):
+        """Return the layout of the targets for a net of ``width`` outputs, or refuse the net."""
+        indicator = self.kind == "multilabel" or (self.kind == "binary" and width == 1)
+        layout = "indicator" if indicator else "index"
+        widths = {"binary": (1, 2)}.get(self.kind, (len(self.classes),))
+        if width not in widths:
+            raise ValueError(
+                f"net gives {width} outputs a sample, but y has {len(self.classes)} "
+                f"{'labels' if self.kind == 'multilabel' else 'classes'}, which need "
+                f"{' or '.join(map(str, widths))}. Change the last layer, or let the net be sized "
+                "from the data with an argument n_outputs."
+            )
+        if layout not in loss.targets:
+            remedy = (
+                "Use a net with one output"
+                if self.kind == "binary" and layout == "index"
+                else "Use a net with two outputs"
+                if self.kind == "binary"
+                else "Use another loss"
+            )
+            raise ValueError(
+                f"loss does not take {self.kind} targets for a net with {width} output"
+                f"{'s' if width > 1 else ''} a sample. {remedy}, "
+                'or loss="cross_entropy", which takes both.'
+            )
+        return layout
+
+    def continues(self, other):
+        """Whether a net that was trained on ``other`` can go on with these targets."""
+        return self.kind == other.kind and np.array_equal(self.classes, other.classes)
+
+    def encode(self, y):
+        """Return class numbers of shape (n_samples,), or indicators (n_samples, n_labels)."""
+        y = _plain_labels(y)
+        if self.kind == "multilabel":
+            if y.ndim != 2 or y.shape[1] != len(self.classes):
+                raise ValueError(
+                    f"y must be an indicator with {len(self.classes)} columns, got shape {y.shape}."
+                )
+            return y
+        if y.ndim == 2:
+            raise ValueError(
+                f"y must have one label a sample, as when it was first fitted, got shape {y.shape}."
+            )
+        found = np.unique(y)
+        try:
+            known = np.isin(found, self.classes)
+        except TypeError:
+            known = np.zeros(len(found), dtype=bool)
+        if not known.all():
+            raise ValueError(
+                f"y has labels that are not among the classes: {found[~known].tolist()}. "
+                f"Classes: {self.classes.tolist()}."
+            )
+        return np.searchsorted(self.classes, y)
+
+
+def _plain_labels(y):
+    """Flatten a column, and give an array of objects the dtype of what it holds."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    if y.dtype == object and y.size and not isinstance(y.flat[0], str):
+        kinds = {isinstance(label, str) for label in y.flat}
+        if len(kinds) > 1:
+            raise ValueError(
+                "y mixes strings with other labels, which have no order. Make them all of one type."
+            )
+        y = np.array(y.tolist())
+    return y
+
+
+@dataclass(frozen=True)
+class Values:
+    """Numbers to predict, standardised or as they are.
+
+    Parameters
+    ----------
+    n_columns : int or None
+        Columns of y; None where y has shape (n_samples,).
+    mean, scale : ndarray of shape (n_outputs,)
+        The net learns ``(y - mean) / scale``.
+    """
+
+    n_columns: int | None
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def learn(cls, y, weight, scaling):
+        """Learn the mean and spread of ``y`` where ``scaling`` is "standard"."""
+        columns = y.reshape(len(y), -1)
+        n_columns = None if y.ndim == 1 else y.shape[1]
+        if scaling is None:
+            return cls(n_columns, np.zeros(columns.shape[1]), np.ones(columns.shape[1]))
+        scaler = StandardScaler().fit(columns, sample_weight=weight)
+        return cls(n_columns, scaler.mean_, scaler.scale_)
+
+    stratified = False
+
+    def n_outputs(self, loss):
+        """Outputs to ask of a net that is sized from the data."""
+        return self.n_columns or 1
+
+    def layout(self, width, loss):
+        """Return the layout of the targets for a net of ``width`` outputs, or refuse the net."""
+        wanted = self.n_columns or 1
+        if width != wanted:
+            raise ValueError(
+                f"net gives {width} outputs a sample, but y has {wanted}. Change the last layer, "
+                "or let the net be sized from the data with an argument n_outputs."
+            )
+        return "values"
+
+    def continues(self, other):
+        """Whether a net that was trained on ``other`` can go on with these targets."""
+        return self.n_columns == other.n_columns
+
+    def encode(self, y):
+        """Return the targets of the loss, of shape (n_samples, n_outputs)."""
+        if (None if y.ndim == 1 else y.shape[1]) != self.n_columns:
+            wanted = "(n_samples,)" if self.n_columns is None else f"(n_samples, {self.n_columns})"
+            raise ValueError(f"y must have shape {wanted}, as before, got {y.shape}.")
+        columns = y.reshape(len(y), -1).astype(np.float64, copy=False)
+        return (columns - self.mean) / self.scale
+
+    def decode(self, output):
+        """Return predictions in the units of y, in its shape, from (n_samples, n_outputs)."""
+        output = output * self.scale + self.mean
+        return output.ravel() if self.n_columns is None else output

@@ -1,0 +1,1 @@
+"""How training runs. Knows torch, and nothing of scikit-learn."""

@@ -1,0 +1,30 @@
+"""Where a fit computes."""
+
+import torch
+
+__all__ = ["resolve_device"]
+
+
+def resolve_device(device):
+    """Return the device meant by ``device``: "auto" is an accelerator if there is one.
+
+    Raises
+    ------
+    ValueError
+        If this machine or this build of torch does not have the device.
+    """
+    if device == "auto":
+        found = torch.accelerator.is_available()
+        return torch.accelerator.current_accelerator() if found else torch.device("cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        usable = ["cpu"]
+        if torch.accelerator.is_available():
+            usable.append(torch.accelerator.current_accelerator().type)
+        raise ValueError(
+            f"device={device!r} cannot be used here: {str(error).splitlines()[0]} "
+            f'Usable: "auto", {", ".join(usable)}.'
+        ) from error
+    return resolved

@@ -1,0 +1,60 @@
+"""Random numbers of one fit, kept apart from those of the process.
+
+Layers draw their weights and their dropout masks from torch's global generators and take no
+other. A ``RandomStream`` lends its own state to those generators while it is entered, under a lock,
+and puts theirs back: two fits in two threads draw what each would draw alone, and the
+process's own streams are where they were.
+"""
+
+import threading
+
+import torch
+
+__all__ = ["RandomStream"]
+
+_LENDING = threading.RLock()
+
+
+def _global_generators(device):
+    """Torch's generators that work on ``device`` may draw from."""
+    generators = [torch.default_generator]
+    backend = getattr(torch, device.type, None)
+    if hasattr(backend, "default_generators"):
+        backend.init()
+        index = backend.current_device() if device.index is None else device.index
+        generators.append(backend.default_generators[index])
+    return generators
+
+
+class RandomStream:
+    """A context in which torch's global generators continue this stream.
+
+    Parameters
+    ----------
+    seed : int
+    device : torch.device
+
+    Attributes
+    ----------
+    states : list of Tensor
+        Where the stream is: one state for each generator that is lent to.
+    """
+
+    def __init__(self, seed, device):
+        self._generators = _global_generators(device)
+        self.states = [
+            torch.Generator(device=g.device).manual_seed(seed).get_state() for g in self._generators
+        ]
+
+    def __enter__(self):
+        _LENDING.acquire()
+        self._outer = [g.get_state() for g in self._generators]
+        for generator, state in zip(self._generators, self.states, strict=True):
+            generator.set_state(state)
+        return self
+
+    def __exit__(self, *_):
+        self.states = [g.get_state() for g in self._generators]
+        for generator, state in zip(self._generators, self._outer, strict=True):
+            generator.set_state(state)
+        _LENDING.release()

@@ -1,0 +1,175 @@
+"""Nets: the built-in MLP, and how the ``net`` parameter becomes a module.
+
+``NETS`` is the registry: a name that ``net=`` accepts, and the class behind it.
+"""
+
+import copy
+from numbers import Integral
+
+import torch
+from torch import nn
+
+from sktorch.specs import accepted_arguments, check_arguments, describe, lookup
+
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "NETS",
+    "build_net",
+    "first_layer",
+    "float_dtype",
+    "is_built_in",
+    "reads_ids",
+]
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "selu": nn.SELU,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+    "tanh": nn.Tanh,
+    "logistic": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+
+
+class MLP(nn.Sequential):
+    """Multi-layer perceptron: linear layers with an activation between them.
+
+    Parameters
+    ----------
+    n_features_in : int
+        Width of the input, of shape ``(n_samples, n_features_in)``.
+    n_outputs : int
+        Width of the output, of shape ``(n_samples, n_outputs)``.
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        Units of each hidden layer; empty for a linear model.
+    activation : str, default="relu"
+        A key of ``ACTIVATIONS``.
+    dropout : float, default=0.0
+        Probability of dropping a hidden unit while training, in [0, 1).
+
+    Notes
+    -----
+    Weights are drawn as in scikit-learn's MLP (Glorot and Bengio, 2010), uniform in
+    ``+-sqrt(6 / (fan_in + fan_out))``, biases included.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktorch.nets import MLP
+    >>> MLP(4, 3, hidden_layer_sizes=(8, 8))(torch.zeros(2, 4)).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(
+        self, n_features_in, n_outputs, hidden_layer_sizes=(100,), activation="relu", dropout=0.0
+    ):
+        make_activation = lookup(activation, ACTIVATIONS, "net__activation")
+        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise ValueError(f"net__dropout must be a number in [0, 1), got {dropout!r}.")
+        layers = []
+        width = n_features_in
+        for hidden in _hidden_widths(hidden_layer_sizes):
+            layers += [_glorot_linear(width, hidden), make_activation()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            width = hidden
+        super().__init__(*layers, _glorot_linear(width, n_outputs))
+
+
+def _hidden_widths(sizes):
+    widths = [sizes] if isinstance(sizes, Integral) else sizes
+    try:
+        widths = list(widths)
+        valid = all(isinstance(w, Integral) and not isinstance(w, bool) and w > 0 for w in widths)
+    except TypeError:
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"net__hidden_layer_sizes must be a positive int or a sequence of them, got {sizes!r}."
+        )
+    return [int(w) for w in widths]
+
+
+def _glorot_linear(n_in, n_out):
+    layer = nn.Linear(n_in, n_out)
+    bound = (6 / (n_in + n_out)) ** 0.5
+    with torch.no_grad():
+        layer.weight.uniform_(-bound, bound)
+        layer.bias.uniform_(-bound, bound)
+    return layer
+
+
+NETS = {"mlp": MLP}
+
+_FROM_DATA = ("n_features_in", "n_outputs")
+
+
+def is_built_in(net):
+    """Whether ``net`` names one of the nets of this module."""
+    return isinstance(net, str)
+
+
+def build_net(net, arguments, *, n_features_in, n_outputs):
+    """Return a module of its own for one fit.
+
+    Parameters
+    ----------
+    net : str, nn.Module, class or callable
+        What the user gave. An instance is copied; a class or callable is called.
+    arguments : dict
+        The ``net__`` parameters.
+    n_features_in, n_outputs : int
+        Handed to a class or callable whose signature has arguments of these names
+        and to which the user did not pass them.
+    """
+    if isinstance(net, nn.Module):
+        if arguments:
+            raise ValueError(
+                f"net__{next(iter(arguments))} cannot be set: net is an instance of "
+                f"{type(net).__name__}, already built. Pass its class to set its parameters."
+            )
+        return copy.deepcopy(net)
+    build = lookup(net, NETS, "net") if is_built_in(net) else net
+    if not callable(build):
+        raise ValueError(
+            "net must be a name, a torch.nn.Module, a Module class or a callable that builds one, "
+            f"got {describe(net)}."
+        )
+    check_arguments(build, arguments, "net", reserved=_FROM_DATA if is_built_in(net) else ())
+    names, _ = accepted_arguments(build)
+    sizes = {"n_features_in": n_features_in, "n_outputs": n_outputs}
+    sizes = {name: size for name, size in sizes.items() if name in names}
+    try:
+        module = build(**{**sizes, **arguments})
+    except TypeError as error:
+        raise ValueError(
+            f"net: {describe(build)} could not be called with "
+            f"{sorted({**sizes, **arguments})}: {error}. Set what it needs with net__<argument>=; "
+            "arguments called n_features_in and n_outputs are filled from the data."
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise ValueError(
+            f"net: {describe(build)} must return a torch.nn.Module, got {describe(module)}."
+        )
+    return module
+
+
+def first_layer(net):
+    """First module of ``net`` that has none inside it."""
+    return next(m for m in net.modules() if not any(True for _ in m.children()))
+
+
+def reads_ids(net):
+    """Whether ``net`` begins with an embedding, which takes integers."""
+    return isinstance(first_layer(net), nn.Embedding | nn.EmbeddingBag)
+
+
+def float_dtype(net):
+    """Floating dtype ``net`` computes in: that of its first floating parameter or buffer."""
+    tensors = [*net.parameters(), *net.buffers()]
+    dtypes = (t.dtype for t in tensors if t.is_floating_point())
+    return next(dtypes, torch.get_default_dtype())

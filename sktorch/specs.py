@@ -1,0 +1,73 @@
+"""How a parameter names a thing: by name, class, callable or instance.
+
+``loss="huber", loss__delta=2.0`` and ``loss=nn.HuberLoss, loss__delta=2.0``
+go through the same few functions, as do nets and optimizers, so that every
+misspelling is answered alike: with the list of what is valid.
+"""
+
+import inspect
+
+__all__ = ["accepted_arguments", "check_arguments", "describe", "lookup"]
+
+
+def describe(value):
+    """Name ``value`` the way a user would recognise it in an error message."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def lookup(name, registry, parameter):
+    """Return ``registry[name]``, or raise a ``ValueError`` that lists the names."""
+    try:
+        return registry[name]
+    except KeyError:
+        raise ValueError(
+            f"{parameter}={name!r} is not known. Known names: {', '.join(sorted(registry))}."
+        ) from None
+
+
+def accepted_arguments(build):
+    """Names of the arguments ``build`` takes by keyword, and whether it takes any other.
+
+    Returns
+    -------
+    names : list of str
+    open_ended : bool
+        True where the signature has ``**kwargs`` or cannot be read.
+    """
+    try:
+        parameters = inspect.signature(build).parameters.values()
+    except (TypeError, ValueError):
+        return [], True
+    keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = [p.name for p in parameters if p.kind in keyword]
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    return names, open_ended
+
+
+def check_arguments(build, given, parameter, reserved=()):
+    """Refuse the arguments of ``given`` that ``build`` does not take.
+
+    Parameters
+    ----------
+    build : callable
+    given : iterable of str
+        What the user set with the prefix ``parameter__``.
+    parameter : str
+        The prefix, for the message.
+    reserved : iterable of str
+        Arguments that sktorch fills itself and a user cannot set.
+    """
+    names, open_ended = accepted_arguments(build)
+    valid = [name for name in names if name not in reserved]
+    for name in given:
+        if name in reserved or not (open_ended or name in valid):
+            listed = ", ".join(f"{parameter}__{v}" for v in valid) or "none"
+            raise ValueError(
+                f"{parameter}__{name} is not a parameter of {describe(build)}. "
+                f"Valid parameters: {listed}."
+            )

@@ -1,0 +1,87 @@
+"""What a fit watches, and whether rows are held out for it."""
+
+import math
+from typing import NamedTuple
+
+from sktorch.callbacks import EarlyStopping
+
+__all__ = ["AUTO_HOLD_OUT", "Watch", "plan_watch"]
+
+# Below this many rows early_stopping="auto" trains on all of them: what a tenth of the data adds to
+# the net is then worth more than what it tells about when to stop.
+AUTO_HOLD_OUT = 10_000
+
+# A gain of the training loss below this is a plateau, as it is to scikit-learn's MLP.
+_TRAINING_PLATEAU = 1e-4
+
+
+class Watch(NamedTuple):
+    """What decides which epoch was the best, and when to stop.
+
+    Parameters
+    ----------
+    monitor : str
+        Column of the history.
+    mode : {"min", "max"}
+    patience : int or float
+        ``inf`` where the fit runs to the end of its budget.
+    min_delta : float
+    restore_best : bool
+    """
+
+    monitor: str
+    mode: str = "min"
+    patience: float = math.inf
+    min_delta: float = 0.0
+    restore_best: bool = False
+
+    def callback(self):
+        """Return the callback that acts on it."""
+        return EarlyStopping(*self)
+
+
+def plan_watch(settings, n_samples, has_validation):
+    """Decide what to watch and how much to hold out for it.
+
+    Parameters
+    ----------
+    settings : estimator
+        Its ``early_stopping, validation_fraction, patience, monitor, mode, min_delta,
+        restore_best`` are read.
+    n_samples : int
+    has_validation : bool
+        Whether validation data was given.
+
+    Returns
+    -------
+    watch : Watch
+    fraction : float or None
+        Share of the rows to hold out.
+    """
+    stopping, monitor = settings.early_stopping, settings.monitor
+    known = ("train_loss", "val_loss")
+    if monitor not in known:
+        raise ValueError(f"monitor={monitor!r} is not recorded. Recorded: {', '.join(known)}.")
+    fraction = None
+    if monitor.startswith("val_") and not has_validation:
+        if stopping is True or (stopping == "auto" and n_samples >= AUTO_HOLD_OUT):
+            fraction = settings.validation_fraction
+        if fraction is None:
+            instead = monitor.replace("val_", "train_", 1)
+            if stopping is True:
+                raise ValueError(
+                    f"monitor={monitor!r} needs validation data, but validation_fraction is None. "
+                    "Pass X_val and y_val to fit, set validation_fraction, or "
+                    f'monitor="{instead}".'
+                )
+            monitor = instead
+    min_delta = settings.min_delta
+    if min_delta == "auto":
+        min_delta = _TRAINING_PLATEAU if monitor.startswith("train_") else 0.0
+    return Watch(
+        monitor=monitor,
+        mode="min" if settings.mode == "auto" else settings.mode,
+        patience=settings.patience if stopping else math.inf,
+        min_delta=min_delta,
+        restore_best=bool(settings.restore_best and stopping),
+    ), fraction
