@@ -13,13 +13,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sktorch.callbacks import EarlyStopping
 from sktorch.data.checks import Rows, check_rows, check_X
 from sktorch.data.split import hold_out
 from sktorch.data.tensors import as_tensor
 from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
 from sktorch.engine.device import resolve_device
 from sktorch.engine.inference import outputs
-from sktorch.engine.loop import run
+from sktorch.engine.loop import gradients, run
 from sktorch.engine.placement import batch_rows, input_dtype, place
 from sktorch.engine.probe import PROBE_ROWS, probe_net, probe_training
 from sktorch.engine.randomness import RandomStream
@@ -190,10 +191,11 @@ class TorchEstimator(ParametrizedEstimator):
         watch, fraction = plan_watch(self, len(rows), given is not None)
         train, valid = _split(rows, given, fraction, target, seeds)
         net = self._earlier_net(target) if self.warm_start else None
-        state, output = draft._build(train, valid, target, seeds, net)
-        state.max_epochs = self.max_epochs
-        state.callbacks.append(watch.callback())
-        run(state)
+        with gradients():
+            state, output = draft._build(train, valid, target, seeds, net)
+            state.max_epochs = self.max_epochs
+            state.callbacks.append(EarlyStopping(*watch))
+            run(state)
         self._publish(draft, state, target, output, watch)
         return self
 
@@ -211,10 +213,11 @@ class TorchEstimator(ParametrizedEstimator):
         rows, _ = draft._encode(target, rows, None)
         net = copy.deepcopy(self.net_) if fitted else None
         seeds = Seeds.draw(self.random_state)
-        state, output = draft._build(rows, None, target, seeds, net)
-        if fitted:
-            state.resume(copy.deepcopy(self._progress), self._history.rows)
-        run(state)
+        with gradients():
+            state, output = draft._build(rows, None, target, seeds, net)
+            if fitted:
+                state.resume(copy.deepcopy(self._progress), self._history.rows)
+            run(state)
         self._publish(draft, state, target, output, Watch("train_loss"))
         return self
 

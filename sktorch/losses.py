@@ -327,9 +327,10 @@ def _callable_objective(function, module, name, weighted):
 
     def pointwise(y_pred, y_true):
         values = function(y_pred, y_true)
-        if values.ndim == 0 or values.shape[0] != y_true.shape[0]:
+        shape = tuple(getattr(values, "shape", ()))
+        if not shape or shape[0] != y_true.shape[0]:
             raise ValueError(
-                f"loss: {name} returns a tensor of shape {tuple(values.shape)}, so it cannot take "
+                f"loss: {name} returns a tensor of shape {shape}, so it cannot take "
                 "sample_weight or class_weight, which need one value a sample. Return a tensor of "
                 f"shape ({y_true.shape[0]},), or fit without weights."
             )
@@ -337,6 +338,6 @@ def _callable_objective(function, module, name, weighted):
 
     def mean(y_pred, y_true):
         values = function(y_pred, y_true)
-        return values if values.ndim == 0 else values.mean()
+        return values.mean() if isinstance(values, torch.Tensor) and values.ndim else values
 
     return Objective(mean, pointwise if weighted else None, module)

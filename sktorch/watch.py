@@ -3,8 +3,6 @@
 import math
 from typing import NamedTuple
 
-from sktorch.callbacks import EarlyStopping
-
 __all__ = ["AUTO_HOLD_OUT", "Watch", "plan_watch"]
 
 # Below this many rows early_stopping="auto" trains on all of them: what a tenth of the data adds to
@@ -34,10 +32,6 @@ class Watch(NamedTuple):
     patience: float = math.inf
     min_delta: float = 0.0
     restore_best: bool = False
-
-    def callback(self):
-        """Return the callback that acts on it."""
-        return EarlyStopping(*self)
 
 
 def plan_watch(settings, n_samples, has_validation):

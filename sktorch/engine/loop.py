@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import contextmanager
 
 import torch
 
@@ -9,7 +10,14 @@ from sktorch.callbacks import Callback
 from sktorch.engine.step import eval_step, train_step
 from sktorch.exceptions import FitDivergedError
 
-__all__ = ["run"]
+__all__ = ["gradients", "run"]
+
+
+@contextmanager
+def gradients():
+    """Compute gradients inside, also where the caller has turned them off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def run(state):

@@ -1,0 +1,56 @@
+"""Nets as a user would write them."""
+
+import torch
+from torch import nn
+
+
+class UserMLP(nn.Module):
+    """Sized from the data, with a parameter of its own."""
+
+    def __init__(self, n_features_in, n_outputs, width=32):
+        super().__init__()
+        self.hidden = nn.Linear(n_features_in, width)
+        self.head = nn.Linear(width, n_outputs)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.hidden(x)))
+
+
+class UserCNN(nn.Module):
+    """Takes images of shape (n, 1, 8, 8) and gives ten logits."""
+
+    def __init__(self, n_outputs=10):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8 * 9, n_outputs)
+
+    def forward(self, x):
+        x = torch.max_pool2d(torch.relu(self.norm(self.conv(x))), 2)
+        return self.head(x.flatten(1))
+
+
+class DroppingMLP(nn.Module):
+    """Draws random numbers in its forward, though no layer of it is a dropout layer."""
+
+    def __init__(self, n_features_in, n_outputs):
+        super().__init__()
+        self.net = UserMLP(n_features_in, n_outputs)
+
+    def forward(self, x):
+        return self.net(nn.functional.dropout(x, 0.2, self.training))
+
+
+def make_mlp(n_features_in, n_outputs, width=50):
+    """Build a net as a factory does."""
+    return nn.Sequential(nn.Linear(n_features_in, width), nn.ReLU(), nn.Linear(width, n_outputs))
+
+
+def linear(n_in, n_out, dtype=torch.float64):
+    """Return a linear net with weights that are the same in every run."""
+    net = nn.Linear(n_in, n_out, dtype=dtype)
+    with torch.no_grad():
+        values = torch.linspace(-0.5, 0.5, n_in * n_out, dtype=dtype)
+        net.weight.copy_(values.reshape(n_out, n_in))
+        net.bias.copy_(torch.linspace(0.1, 0.2, n_out, dtype=dtype))
+    return net

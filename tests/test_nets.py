@@ -1,0 +1,149 @@
+"""Nets in every form a user may give them."""
+
+import copy
+import functools
+
+import numpy as np
+import pytest
+import torch
+from nets import DroppingMLP, UserCNN, UserMLP, linear, make_mlp
+from sklearn.base import clone
+from torch import nn
+
+from sktorch import TorchClassifier, TorchRegressor
+from sktorch.nets import ACTIVATIONS, MLP, NETS
+
+FORMS = {
+    "name": "mlp",
+    "instance": UserMLP(30, 2),
+    "class": UserMLP,
+    "factory": make_mlp,
+    "partial": functools.partial(make_mlp, width=7),
+    "lambda": lambda n_features_in, n_outputs: nn.Linear(n_features_in, n_outputs),
+    "lazy": nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(2)),
+    "one logit": nn.Sequential(nn.Linear(30, 8), nn.ReLU(), nn.Linear(8, 1)),
+    "one squeezed logit": nn.Sequential(nn.Linear(30, 1), nn.Flatten(0)),
+    "batch norm": nn.Sequential(nn.Linear(30, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)),
+    "float64": linear(30, 2),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_form_of_net_learns(form, breast_cancer):
+    X, y = breast_cancer
+    clf = TorchClassifier(FORMS[form], lr=0.01, max_epochs=30, random_state=0).fit(X, y)
+    assert clf.score(X, y) > 0.95
+    p = clf.predict_proba(X)
+    assert p.shape == (len(X), 2)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    assert np.array_equal(clf.classes_[p.argmax(axis=1)], clf.predict(X))
+    assert isinstance(clf.net_, nn.Module)
+    assert not clf.net_.training
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_named_net_is_sized_from_the_data(name, breast_cancer):
+    clf = TorchClassifier(name, max_epochs=1).fit(*breast_cancer)
+    assert clf.n_outputs_ == 2
+    reg = TorchRegressor(name, max_epochs=1).fit(breast_cancer[0], np.ones((569, 3)))
+    assert reg.n_outputs_ == 3
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_mlp_has_the_layers_asked_for(activation, breast_cancer):
+    clf = TorchClassifier(
+        net__hidden_layer_sizes=(6, 4), net__activation=activation, net__dropout=0.1, max_epochs=1
+    ).fit(*breast_cancer)
+    layers = [type(layer) for layer in clf.net_]
+    active = ACTIVATIONS[activation]
+    assert layers == [nn.Linear, active, nn.Dropout, nn.Linear, active, nn.Dropout, nn.Linear]
+    assert [p.shape[0] for p in clf.net_.parameters() if p.ndim == 2] == [6, 4, 2]
+
+
+def test_the_mlp_follows_the_dtype_of_X_and_a_users_net_keeps_its_own(breast_cancer):
+    X, y = breast_cancer
+    for dtype in (np.float32, np.float64):
+        clf = TorchClassifier(max_epochs=1).fit(X.astype(dtype), y)
+        assert next(clf.net_.parameters()).numpy(force=True).dtype == dtype
+    assert next(
+        TorchClassifier(max_epochs=1).fit((X * 9).astype(int), y).net_.parameters()
+    ).dtype is (torch.float64)
+    for net in (UserMLP, UserMLP(30, 2)):
+        clf = TorchClassifier(net, max_epochs=1).fit(X, y)
+        assert next(clf.net_.parameters()).dtype is torch.float32
+        clf = TorchClassifier(net, max_epochs=1, dtype="float64").fit(X, y)
+        assert next(clf.net_.parameters()).dtype is torch.float64
+
+
+def test_every_fit_begins_with_the_weights_of_the_instance(breast_cancer):
+    net = UserMLP(30, 2)
+    given = copy.deepcopy(net.state_dict())
+    clf = TorchClassifier(net, max_epochs=3, random_state=0)
+    first = clf.fit(*breast_cancer).predict_proba(breast_cancer[0])
+    again = clf.fit(*breast_cancer).predict_proba(breast_cancer[0])
+    cloned = clone(clf).fit(*breast_cancer).predict_proba(breast_cancer[0])
+    assert np.array_equal(first, again)
+    assert np.array_equal(first, cloned)
+    assert all(torch.equal(v, given[k]) for k, v in net.state_dict().items())
+    frozen = clone(clf).set_params(lr=0).fit(*breast_cancer)
+    assert all(torch.equal(v, given[k]) for k, v in frozen.net_.state_dict().items())
+
+
+def test_one_instance_serves_two_estimators(breast_cancer):
+    net = UserMLP(30, 2)
+    a = TorchClassifier(net, max_epochs=3, random_state=0).fit(*breast_cancer)
+    before = a.predict_proba(breast_cancer[0])
+    TorchClassifier(net, max_epochs=9, lr=0.1, random_state=1).fit(*breast_cancer)
+    assert np.array_equal(a.predict_proba(breast_cancer[0]), before)
+
+
+def test_frozen_parameters_stay_bitwise_as_they_were(breast_cancer):
+    net = UserMLP(30, 2)
+    net.hidden.requires_grad_(False)
+    clf = TorchClassifier(net, max_epochs=3, weight_decay=0.1).fit(*breast_cancer)
+    assert torch.equal(clf.net_.hidden.weight, net.hidden.weight)
+    assert not torch.equal(clf.net_.head.weight, net.head.weight)
+
+
+def test_images_reach_a_convolution_as_images(digits):
+    X, y = digits[0].reshape(-1, 1, 8, 8), digits[1]
+    clf = TorchClassifier(UserCNN, lr=0.01, max_epochs=8, random_state=0).fit(X[:1200], y[:1200])
+    assert clf.score(X[1200:], y[1200:]) > 0.9
+    assert clf.n_features_in_ == 1
+
+
+def test_integers_reach_an_embedding_as_integers():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 50, size=(400, 6))
+    y = (X == 7).any(axis=1)
+    net = nn.Sequential(nn.Embedding(50, 8), nn.Flatten(), nn.Linear(48, 2))
+    clf = TorchClassifier(net, lr=0.05, random_state=0).fit(X, y)
+    assert clf.score(X, y) == 1
+    with pytest.raises(ValueError, match="whole numbers"):
+        clf.predict(X + 0.5)
+
+
+def test_dropout_is_off_when_predicting(breast_cancer):
+    clf = TorchClassifier(DroppingMLP, max_epochs=2).fit(*breast_cancer)
+    p = clf.predict_proba(breast_cancer[0])
+    assert np.array_equal(p, clf.predict_proba(breast_cancer[0]))
+
+
+def test_batch_norm_sees_training_batches_only(breast_cancer):
+    X, y = breast_cancer
+    net = nn.Sequential(nn.BatchNorm1d(30), nn.Linear(30, 2))
+    clf = TorchClassifier(net, max_epochs=1, batch_size=100, shuffle=False).fit(X, y)
+    norm = nn.BatchNorm1d(30).train()
+    for start in range(0, len(X), 100):
+        norm(torch.tensor(X[start : start + 100], dtype=torch.float32))
+    assert torch.equal(clf.net_[0].running_mean, norm.running_mean)
+    assert torch.equal(clf.net_[0].running_var, norm.running_var)
+    assert clf.net_[0].num_batches_tracked == 6
+
+
+def test_mlp_draws_glorot_weights():
+    torch.manual_seed(0)
+    weight = MLP(50, 2, hidden_layer_sizes=100)[0].weight
+    bound = (6 / 150) ** 0.5
+    assert weight.abs().max() <= bound
+    assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
