@@ -14,7 +14,7 @@ images = ["pillow"]
 distributed = ["accelerate", "dask", "distributed"]
 safe = ["safetensors", "skops"]
 bench = ["asv", "virtualenv"]
-test = [*plot, *bench, "pytest", "ruff"]
+test = [*bench, "pytest", "ruff"]
 
 setup(
     name="sktorch",
