@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import math
 from abc import abstractmethod
 from numbers import Integral, Real
 from typing import NamedTuple
@@ -16,18 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from sktorch.callbacks import EarlyStopping
 from sktorch.data.checks import Rows, check_rows, check_X
 from sktorch.data.split import hold_out
-from sktorch.data.tensors import as_tensor
 from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
-from sktorch.engine.device import resolve_device
+from sktorch.engine.build import build
 from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
-from sktorch.engine.placement import batch_rows, input_dtype, place
-from sktorch.engine.probe import PROBE_ROWS, probe_net, probe_training
-from sktorch.engine.randomness import RandomStream
-from sktorch.engine.state import FitState
-from sktorch.losses import Output, build_objective, find_loss
-from sktorch.nets import build_net, is_built_in
-from sktorch.optim import build_optimizer, parameter_groups
 from sktorch.parameters import ParametrizedEstimator
 from sktorch.persistence import freeze, thaw
 from sktorch.watch import Watch, plan_watch
@@ -192,7 +183,7 @@ class TorchEstimator(ParametrizedEstimator):
         train, valid = _split(rows, given, fraction, target, seeds)
         net = self._earlier_net(target) if self.warm_start else None
         with gradients():
-            state, output = draft._build(train, valid, target, seeds, net)
+            state, output = build(self, train, valid, target, seeds, net)
             state.max_epochs = self.max_epochs
             state.callbacks.append(EarlyStopping(*watch))
             run(state)
@@ -214,7 +205,7 @@ class TorchEstimator(ParametrizedEstimator):
         net = copy.deepcopy(self.net_) if fitted else None
         seeds = Seeds.draw(self.random_state)
         with gradients():
-            state, output = draft._build(rows, None, target, seeds, net)
+            state, output = build(self, rows, None, target, seeds, net)
             if fitted:
                 state.resume(copy.deepcopy(self._progress), self._history.rows)
             run(state)
@@ -263,66 +254,6 @@ class TorchEstimator(ParametrizedEstimator):
                 "Set warm_start=False, or fit a clone."
             )
         return copy.deepcopy(self.net_)
-
-    def _build(self, train, valid, target, seeds, net=None):
-        """Return the state of a fit that is ready to run; ``net`` is one to go on with."""
-        device = resolve_device(self.device)
-        loss = find_loss(self.loss, classification=self._classifies)
-        with RandomStream(seeds.weights, device):
-            net = self._build_net(train.X, target.n_outputs(loss), device, net)
-            x = as_tensor(train.X[:PROBE_ROWS], input_dtype(net), device, "X")
-            shape = probe_net(net, x)
-            weighted = train.weight is not None or (valid is not None and valid.weight is not None)
-            objective = build_objective(self.loss, self._arguments("loss"), loss, weighted=weighted)
-        if objective.module is not None:
-            objective.module.to(device)
-        width = math.prod(shape)
-        output = Output(width, target.layout(width, loss), loss.meaning)
-        order = torch.Generator().manual_seed(seeds.order)
-        placed = {"net": net, "device": device, "layout": output.layout, "shape": shape}
-        train_batches = place(
-            train,
-            **placed,
-            batch_size=batch_rows(self.batch_size, len(train)),
-            generator=order if self.shuffle else None,
-        )
-        groups = parameter_groups(net, objective.parameters(), weight_decay=self.weight_decay)
-        stream = RandomStream(seeds.dropout, device)
-        state = FitState(
-            net=net,
-            objective=objective,
-            optimizer=build_optimizer(
-                self.optimizer, self._arguments("optimizer"), groups, lr=self.lr
-            ),
-            train=train_batches,
-            valid=None if valid is None else place(valid, **placed),
-            max_epochs=1,
-            order=order,
-            stream=stream,
-            is_random=probe_training(net, objective, train_batches.head(PROBE_ROWS), stream),
-            device=device,
-        )
-        return state, output
-
-    def _build_net(self, X, n_outputs, device, net):
-        if net is None:
-            built_in = is_built_in(self.net)
-            if built_in and X.ndim != 2:
-                raise ValueError(
-                    f'net="{self.net}" takes X of shape (n_samples, n_features), got {X.shape}. '
-                    "Reshape X, or pass a net for such samples."
-                )
-            net = build_net(
-                self.net,
-                self._arguments("net"),
-                n_features_in=X.shape[1],
-                n_outputs=n_outputs,
-            )
-            if self.dtype != "auto":
-                net.to(getattr(torch, self.dtype))
-            elif built_in and device.type == "cpu" and X.dtype != np.float32:
-                net.to(torch.float64)
-        return net.to(device)
 
     def _publish(self, draft, state, target, output, watch):
         """Replace whatever was fitted before, all at once."""

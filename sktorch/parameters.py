@@ -38,7 +38,7 @@ class ParametrizedEstimator(BaseEstimator):
         prefix, found, rest = name.partition("__")
         return bool(found and rest) and prefix in self._prefixes
 
-    def _arguments(self, prefix):
+    def arguments(self, prefix):
         """Return what was set with ``prefix``, without it."""
         start = f"{prefix}__"
         return {k[len(start) :]: v for k, v in vars(self).items() if k.startswith(start)}

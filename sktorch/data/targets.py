@@ -29,6 +29,8 @@ class Labels:
     classes: np.ndarray
     kind: str
 
+    classifies = True
+
     @classmethod
     def learn(cls, y, classes=None):
         """Read the kind of problem off ``y``, or off ``classes`` where they are given."""
@@ -147,6 +149,9 @@ class Values:
     mean: np.ndarray
     scale: np.ndarray
 
+    classifies = False
+    stratified = False
+
     @classmethod
     def learn(cls, y, weight, scaling):
         """Learn the mean and spread of ``y`` where ``scaling`` is "standard"."""
@@ -156,8 +161,6 @@ class Values:
             return cls(n_columns, np.zeros(columns.shape[1]), np.ones(columns.shape[1]))
         scaler = StandardScaler().fit(columns, sample_weight=weight)
         return cls(n_columns, scaler.mean_, scaler.scale_)
-
-    stratified = False
 
     def n_outputs(self, loss):
         """Outputs to ask of a net that is sized from the data."""

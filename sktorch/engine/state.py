@@ -26,8 +26,6 @@ class FitState:
     optimizer : torch.optim.Optimizer
     train : Resident
     valid : Resident or None
-    max_epochs : int
-        Epochs of this run, beyond those already in ``history``.
     order : torch.Generator
         Shuffles ``train``.
     stream : RandomStream
@@ -35,6 +33,8 @@ class FitState:
     is_random : bool
         Whether the net draws from it.
     device : torch.device
+    max_epochs : int
+        Epochs of this run, beyond those already in ``history``.
     callbacks : list of Callback
     history : History
     epoch : int
@@ -48,11 +48,11 @@ class FitState:
     optimizer: torch.optim.Optimizer
     train: Resident
     valid: Resident | None
-    max_epochs: int
     order: torch.Generator
     stream: RandomStream
     is_random: bool
     device: torch.device
+    max_epochs: int = 1
     callbacks: list[Callback] = field(default_factory=list)
     history: History = field(default_factory=History)
     epoch: int = 0
