@@ -21,6 +21,7 @@ from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
 from sktorch.parameters import ParametrizedEstimator
 from sktorch.persistence import freeze, thaw
+from sktorch.specs import about
 from sktorch.watch import Watch, plan_watch
 
 __all__ = ["TorchEstimator"]
@@ -183,11 +184,11 @@ class TorchEstimator(ParametrizedEstimator):
         train, valid = _split(rows, given, fraction, target, seeds)
         net = self._earlier_net(target) if self.warm_start else None
         with gradients():
-            state, output = build(self, train, valid, target, seeds, net)
+            state, signature = build(self, train, valid, target, seeds, net)
             state.max_epochs = self.max_epochs
             state.callbacks.append(EarlyStopping(*watch))
             run(state)
-        self._publish(draft, state, target, output, watch)
+        self._publish(draft, state, target, signature, watch)
         return self
 
     def _continue(self, X, y, sample_weight, classes=None):
@@ -205,11 +206,11 @@ class TorchEstimator(ParametrizedEstimator):
         net = copy.deepcopy(self.net_) if fitted else None
         seeds = Seeds.draw(self.random_state)
         with gradients():
-            state, output = build(self, rows, None, target, seeds, net)
+            state, signature = build(self, rows, None, target, seeds, net)
             if fitted:
                 state.resume(copy.deepcopy(self._progress), self._history.rows)
             run(state)
-        self._publish(draft, state, target, output, Watch("train_loss"))
+        self._publish(draft, state, target, signature, Watch("train_loss"))
         return self
 
     def _draft(self):
@@ -224,25 +225,19 @@ class TorchEstimator(ParametrizedEstimator):
         if X_val is None or y_val is None:
             missing, given = ("X_val", "y_val") if X_val is None else ("y_val", "X_val")
             raise ValueError(f"{given} is given without {missing}. Pass both, or neither.")
-        try:
+        with about("X_val, y_val"):
             return check_rows(
                 self, X_val, y_val, sample_weight_val, y_numeric=not self._classifies, reset=False
             )
-        except ValueError as error:
-            raise ValueError(f"X_val, y_val: {error}") from error
 
     def _encode(self, target, rows, given):
         """Return both parts with y as numbers, and weights that class weights are part of."""
         factors = self._class_factors(target, rows)
-
-        def encoded(part):
-            y = target.encode(part.y)
-            weight = part.weight
-            if factors is not None:
-                weight = factors[y] if weight is None else factors[y] * weight
-            return Rows(part.X, y, weight)
-
-        return encoded(rows), None if given is None else encoded(given)
+        rows = _encoded(target, rows, factors)
+        if given is not None:
+            with about("X_val, y_val"):
+                given = _encoded(target, given, factors)
+        return rows, given
 
     def _earlier_net(self, target):
         """Return a copy of the net of an earlier fit, for a fit to begin with."""
@@ -253,21 +248,27 @@ class TorchEstimator(ParametrizedEstimator):
                 "warm_start=True needs the classes or outputs of the fit before. "
                 "Set warm_start=False, or fit a clone."
             )
+        if self._net_arguments != self.arguments("net"):
+            raise ValueError(
+                "warm_start=True goes on with the net of the fit before, which had the parameters "
+                f"{self._net_arguments}, not {self.arguments('net')}. Set warm_start=False."
+            )
         return copy.deepcopy(self.net_)
 
-    def _publish(self, draft, state, target, output, watch):
+    def _publish(self, draft, state, target, signature, watch):
         """Replace whatever was fitted before, all at once."""
         best = state.history.best(watch.monitor, watch.mode)
         fitted = {
             "net_": state.net,
-            "n_outputs_": output.width,
+            "n_outputs_": signature.width,
             "n_iter_": len(state.history.rows),
             "best_epoch_": best["epoch"],
             "best_score_": best[watch.monitor],
             "device_": state.device,
             "_history": state.history,
+            "_net_arguments": self.arguments("net"),
             "_target": target,
-            "_output": output,
+            "_signature": signature,
             "_progress": state.progress(),
         }
         parameters = self.get_params(deep=False)
@@ -294,7 +295,8 @@ class TorchEstimator(ParametrizedEstimator):
     def _outputs(self, X):
         """Return what the net gives for X, of shape (n_samples, n_outputs), float64."""
         check_is_fitted(self)
-        return outputs(self.net_, check_X(self, X, reset=False), self.device_)
+        X = check_X(self, X, reset=False)
+        return outputs(self.net_, X, self._signature.input_dtype, self.device_)
 
     # Storing ----------------------------------------------------------------------------------
 
@@ -306,6 +308,21 @@ class TorchEstimator(ParametrizedEstimator):
         if "net_" in state:
             state["device_"] = torch.device("cpu")
         super().__setstate__(state)
+
+
+def _encoded(target, rows, factors):
+    """Return rows with y as numbers and weights that are 1 on average."""
+    y, weight = target.encode(rows.y), rows.weight
+    if factors is not None:
+        weight = factors[y] if weight is None else factors[y] * weight
+    if weight is None:
+        return Rows(rows.X, y)
+    if not weight.any():
+        raise ValueError("class_weight and sample_weight leave every row a weight of zero.")
+    # Divided by the largest first: a mean of extreme weights may not be representable.
+    weight = weight / weight.max()
+    rows = Rows(rows.X, y, weight / weight.mean())
+    return rows if weight.all() else rows.take(np.flatnonzero(weight))
 
 
 def _split(rows, given, fraction, target, seeds):

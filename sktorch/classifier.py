@@ -7,6 +7,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from sktorch.base import TorchEstimator
 from sktorch.data.targets import Labels
+from sktorch.specs import about
 
 __all__ = ["TorchClassifier"]
 
@@ -80,9 +81,16 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
             raise ValueError(
                 f'class_weight must be "balanced", a dict or None, got {self.class_weight!r}.'
             )
-        return compute_class_weight(
-            self.class_weight, classes=target.classes, y=rows.y, sample_weight=rows.weight
-        )
+        with about("class_weight"):
+            factors = compute_class_weight(
+                self.class_weight, classes=target.classes, y=rows.y, sample_weight=rows.weight
+            )
+        if not (np.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
+            raise ValueError(
+                "class_weight must hold finite numbers, none negative and not all zero, got "
+                f"{self.class_weight}."
+            )
+        return factors
 
     def _target_attributes(self, target):
         return {"classes_": target.classes}
@@ -103,7 +111,21 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
         -------
         self : TorchClassifier
         """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                'class_weight="balanced" needs all rows at once, and partial_fit gets a part. '
+                "Pass the weights as a dict: sklearn.utils.class_weight.compute_class_weight."
+            )
+        if classes is not None and hasattr(self, "net_"):
+            self._check_same_classes(np.asarray(classes))
         return self._continue(X, y, sample_weight, classes)
+
+    def _check_same_classes(self, classes):
+        if not Labels.learn(classes).continues(self._target):
+            raise ValueError(
+                f"classes={classes.tolist()} are not those of the first call, "
+                f"{self.classes_.tolist()}. Pass all labels on the first call, or fit a clone."
+            )
 
     def _learn_first_target(self, rows, classes):
         if rows.y.ndim == 2 and rows.y.shape[1] > 1:
@@ -128,10 +150,11 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
             For two classes the log odds of ``classes_[1]``; else logits or log probabilities.
         """
         scores = self._outputs(X)
-        if self._output.meaning == "probabilities":
-            with np.errstate(divide="ignore"):
-                indicator = self._output.layout == "indicator"
-                scores = logit(scores) if indicator else np.log(scores)
+        if self._signature.meaning == "probabilities":
+            # Kept off 0 and 1, whose log odds are infinite.
+            tiny = np.finfo(np.float64).eps
+            scores = np.clip(scores, tiny, 1 - tiny)
+            scores = logit(scores) if self._signature.layout == "indicator" else np.log(scores)
         if self._target.kind != "binary":
             return scores
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores[:, 0]

@@ -22,7 +22,7 @@ from torch import nn
 
 from sktorch.specs import check_arguments, describe, lookup
 
-__all__ = ["LOSSES", "Loss", "Objective", "Output", "build_objective", "find_loss"]
+__all__ = ["LOSSES", "Loss", "Objective", "Signature", "build_objective", "find_loss"]
 
 
 def _row_mean(values):
@@ -84,12 +84,12 @@ def _class_weights(alpha, y_pred):
         alpha = 0.75 if n_classes == 2 else None
     if alpha is None:
         return None
-    if isinstance(alpha, Real):
+    if isinstance(alpha, Real) and n_classes == 2:
         alpha = (1 - alpha, alpha)
-    if len(alpha) != n_classes:
+    if isinstance(alpha, Real) or len(alpha) != n_classes:
         raise ValueError(
-            f"loss__alpha must have one weight for each of the {n_classes} classes, "
-            f"got {len(alpha)}. Pass a list of {n_classes} numbers, or None."
+            f"loss__alpha must have one weight for each of the {n_classes} classes, got {alpha}. "
+            f"Pass a list of {n_classes} numbers, or None."
         )
     return torch.as_tensor(alpha, dtype=y_pred.dtype, device=y_pred.device)
 
@@ -141,8 +141,8 @@ class Loss:
     ----------
     pointwise : callable
         ``(y_pred, y_true, **params) -> (n_samples,)``.
-    meaning : {"logits", "log_probabilities", "probabilities", "values"}
-        What the loss takes the net's output to mean.
+    meaning : {"logits", "log_probabilities", "probabilities", "values"} or None
+        What the loss takes the net's output to mean; None for a user's loss that does not say.
     targets : tuple of {"index", "indicator", "values"}
         Layouts of ``y_true`` it takes; the first is preferred.
     mean : callable, optional
@@ -152,24 +152,26 @@ class Loss:
     """
 
     pointwise: Callable
-    meaning: str
+    meaning: str | None
     targets: tuple
     mean: Callable | None = None
     constraints: Mapping = field(default_factory=dict)
 
 
-class Output(NamedTuple):
-    """What the net of a fit gives.
+class Signature(NamedTuple):
+    """What the net of a fit takes and gives.
 
     Parameters
     ----------
+    input_dtype : torch.dtype
     width : int
-        Numbers for each sample.
+        Numbers it gives for each sample.
     layout : {"index", "indicator", "values"}
         Layout of the targets it is compared with.
     meaning : {"logits", "log_probabilities", "probabilities", "values"}
     """
 
+    input_dtype: torch.dtype
     width: int
     layout: str
     meaning: str
@@ -207,13 +209,28 @@ LOSSES = {
     ),
 }
 
-# What torch's own classes take and mean, so that predict_proba is right for them too.
+# What torch's own classes and functions take and mean, so that predict_proba is right for them.
 _TORCH_LOSSES = {
-    nn.CrossEntropyLoss: ("logits", ("index",)),
-    nn.BCEWithLogitsLoss: ("logits", ("indicator",)),
-    nn.MultiLabelSoftMarginLoss: ("logits", ("indicator",)),
-    nn.NLLLoss: ("log_probabilities", ("index",)),
-    nn.BCELoss: ("probabilities", ("indicator",)),
+    **dict.fromkeys([nn.CrossEntropyLoss, F.cross_entropy], ("logits", ("index",))),
+    **dict.fromkeys(
+        [
+            nn.BCEWithLogitsLoss,
+            F.binary_cross_entropy_with_logits,
+            nn.MultiLabelSoftMarginLoss,
+            F.multilabel_soft_margin_loss,
+        ],
+        ("logits", ("indicator",)),
+    ),
+    **dict.fromkeys([nn.NLLLoss, F.nll_loss], ("log_probabilities", ("index",))),
+    **dict.fromkeys(
+        [
+            nn.BCELoss,
+            F.binary_cross_entropy,
+            *(nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss),
+            *(F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss),
+        ],
+        ("probabilities", ("indicator",)),
+    ),
 }
 
 
@@ -224,21 +241,28 @@ def find_loss(loss, *, classification):
     ----------
     loss : str, nn.Module, class or callable
     classification : bool
-        Whether class labels or values are to be predicted. Names are looked up among the losses
-        for the one or the other; a loss we do not know is taken to want logits, or values.
+        Whether class labels or values are to be predicted. A loss we do not know gets the
+        meaning None where it is to predict labels: the net's output will tell.
     """
     if isinstance(loss, str):
         own = {n: e for n, e in LOSSES.items() if ("values" not in e.targets) == classification}
+        if loss in LOSSES and loss not in own:
+            raise ValueError(
+                f"loss={loss!r} is for {'values' if classification else 'class labels'}, which "
+                f"{'TorchRegressor' if classification else 'TorchClassifier'} predicts. "
+                f"Known names here: {', '.join(own)}."
+            )
         return lookup(loss, own, "loss")
     if not callable(loss):
         raise ValueError(
             "loss must be a name, a torch.nn.Module, a Module class or a callable "
             f"(y_pred, y_true) -> loss, got {describe(loss)}. Names: {', '.join(LOSSES)}."
         )
-    kind = loss if isinstance(loss, type) else type(loss)
-    unknown = ("logits", ("index", "indicator")) if classification else ("values", ("values",))
-    meaning, targets = _TORCH_LOSSES.get(kind, unknown)
-    return Loss(pointwise=loss, meaning=meaning, targets=targets)
+    if not classification:
+        return Loss(loss, "values", ("values",))
+    kind = type(loss) if isinstance(loss, nn.Module) else loss
+    meaning, targets = _TORCH_LOSSES.get(kind, (None, ("index", "indicator")))
+    return Loss(loss, meaning, targets)
 
 
 # The objective ----------------------------------------------------------------------------------
@@ -325,19 +349,27 @@ def _module_objective(module, weighted):
 def _callable_objective(function, module, name, weighted):
     """Wrap a loss of unknown shape: one number a sample, one an output, or one in all."""
 
-    def pointwise(y_pred, y_true):
+    def values_of(y_pred, y_true):
         values = function(y_pred, y_true)
-        shape = tuple(getattr(values, "shape", ()))
-        if not shape or shape[0] != y_true.shape[0]:
+        if not isinstance(values, torch.Tensor):
+            raise ValueError(f"loss: {name} must return a tensor, got {describe(values)}.")
+        if values.ndim and values.shape[0] != y_true.shape[0]:
             raise ValueError(
-                f"loss: {name} returns a tensor of shape {shape}, so it cannot take "
-                "sample_weight or class_weight, which need one value a sample. Return a tensor of "
-                f"shape ({y_true.shape[0]},), or fit without weights."
+                f"loss: {name} must return one number for each sample, or one in all, got shape "
+                f"{tuple(values.shape)} for {y_true.shape[0]} samples."
+            )
+        return values
+
+    def pointwise(y_pred, y_true):
+        values = values_of(y_pred, y_true)
+        if not values.ndim:
+            raise ValueError(
+                f"loss: {name} returns one number in all, so it cannot take sample_weight or "
+                "class_weight. Return one number for each sample, or fit without weights."
             )
         return _row_mean(values)
 
     def mean(y_pred, y_true):
-        values = function(y_pred, y_true)
-        return values.mean() if isinstance(values, torch.Tensor) and values.ndim else values
+        return values_of(y_pred, y_true).mean()
 
     return Objective(mean, pointwise if weighted else None, module)

@@ -18,7 +18,9 @@ __all__ = [
     "build_net",
     "first_layer",
     "float_dtype",
+    "has_batch_norm",
     "is_built_in",
+    "last_layer",
     "reads_ids",
 ]
 
@@ -151,16 +153,31 @@ def build_net(net, arguments, *, n_features_in, n_outputs):
             f"{sorted({**sizes, **arguments})}: {error}. Set what it needs with net__<argument>=; "
             "arguments called n_features_in and n_outputs are filled from the data."
         ) from error
+    except Exception as error:
+        raise ValueError(
+            f"net: {describe(build)} raised {type(error).__name__}: {error}."
+        ) from error
     if not isinstance(module, nn.Module):
         raise ValueError(
             f"net: {describe(build)} must return a torch.nn.Module, got {describe(module)}."
         )
-    return module
+    # A function may return the same module each time.
+    return module if isinstance(build, type) else copy.deepcopy(module)
 
 
 def first_layer(net):
     """First module of ``net`` that has none inside it."""
     return next(m for m in net.modules() if not any(True for _ in m.children()))
+
+
+def last_layer(net):
+    """Last module of ``net`` that has none inside it."""
+    return [m for m in net.modules() if not any(True for _ in m.children())][-1]
+
+
+def has_batch_norm(net):
+    """Whether ``net`` cannot be trained on a batch of one row."""
+    return any(isinstance(m, nn.modules.batchnorm._NormBase) for m in net.modules())
 
 
 def reads_ids(net):

@@ -13,12 +13,14 @@ from sktorch.specs import accepted_arguments, check_arguments, describe, lookup
 
 __all__ = ["OPTIMIZERS", "build_optimizer", "parameter_groups"]
 
-# LBFGS needs a closure and SparseAdam sparse gradients, which the loop does not give.
-_UNSERVED = {"Optimizer", "LBFGS", "SparseAdam"}
+# What the loop does not give: a closure, sparse gradients.
+_UNSERVED = (torch.optim.LBFGS, torch.optim.SparseAdam)
 OPTIMIZERS = {
     name.lower(): kind
     for name, kind in vars(torch.optim).items()
-    if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer) and name not in _UNSERVED
+    if inspect.isclass(kind)
+    and issubclass(kind, torch.optim.Optimizer)
+    and kind not in (torch.optim.Optimizer, *_UNSERVED)
 }
 
 _FILLED = ("params", "lr", "weight_decay")
@@ -86,6 +88,11 @@ def build_optimizer(optimizer, arguments, groups, *, lr):
             "optimizer must be a name or a class of torch.optim (not an instance: it is built anew "
             f"for each fit), got {describe(optimizer)}. Names: {', '.join(OPTIMIZERS)}."
         )
+    if issubclass(kind, _UNSERVED):
+        raise ValueError(
+            f"optimizer: {describe(kind)} needs a closure or sparse gradients, which are not given "
+            f"here. Use one of {', '.join(OPTIMIZERS)}."
+        )
     check_arguments(kind, arguments, "optimizer", reserved=_FILLED)
     names, open_ended = accepted_arguments(kind)
     if "weight_decay" not in names and not open_ended:
@@ -102,6 +109,5 @@ def build_optimizer(optimizer, arguments, groups, *, lr):
     try:
         return kind(groups, lr=lr, **settings)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"optimizer: {describe(kind)} refused lr={lr}, {settings}: {error}"
-        ) from error
+        given = {"lr": lr, **{f"optimizer__{name}": value for name, value in arguments.items()}}
+        raise ValueError(f"optimizer: {describe(kind)} refused {given}: {error}") from error

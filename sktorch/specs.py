@@ -6,8 +6,9 @@ misspelling is answered alike: with the list of what is valid.
 """
 
 import inspect
+from contextlib import contextmanager
 
-__all__ = ["accepted_arguments", "check_arguments", "describe", "lookup"]
+__all__ = ["about", "accepted_arguments", "check_arguments", "describe", "lookup"]
 
 
 def describe(value):
@@ -71,3 +72,14 @@ def check_arguments(build, given, parameter, reserved=()):
                 f"{parameter}__{name} is not a parameter of {describe(build)}. "
                 f"Valid parameters: {listed}."
             )
+
+
+@contextmanager
+def about(subject):
+    """Begin every ``ValueError`` from inside with ``subject``, where it does not do so itself."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith(subject):
+            raise
+        raise ValueError(f"{subject}: {error}") from error

@@ -90,7 +90,7 @@ def test_an_unknown_name_is_refused_with_the_list_of_names():
         TorchClassifier().set_params(learning_rate=1)
     with pytest.raises(ValueError, match=r"'nets'.*'net'"):
         TorchClassifier().set_params(nets__width=1)
-    with pytest.raises(TypeError, match="positional"):
+    with pytest.raises(TypeError, match=r"positional"):
         TorchClassifier("mlp", "focal")
 
 
@@ -163,9 +163,9 @@ def test_values_beyond_float32_are_refused_where_the_net_is_float32():
 
 def test_what_predict_cannot_take_is_named():
     clf = TorchClassifier(max_epochs=1).fit(X, Y)
-    with pytest.raises(ValueError, match="4 features"):
+    with pytest.raises(ValueError, match=r"4 features"):
         clf.predict(X[:, :3])
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match=r"NaN"):
         clf.predict(with_value(np.nan))
     image = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     clf = TorchClassifier(image, max_epochs=1).fit(X.reshape(60, 1, 2, 2), Y)
@@ -178,9 +178,9 @@ def test_a_regressor_says_what_does_not_fit():
         TorchRegressor(linear(4, 2)).fit(X, X[:, 0])
     with pytest.raises(ValueError, match=r"loss='focal'.*squared_error"):
         TorchRegressor(loss="focal").fit(X, X[:, 0])
-    with pytest.raises(ValueError, match="'target_scaling'"):
+    with pytest.raises(ValueError, match=r"'target_scaling'"):
         TorchRegressor(target_scaling="robust").fit(X, X[:, 0])
-    with pytest.raises(ValueError, match="could not convert string"):
+    with pytest.raises(ValueError, match=r"could not convert string"):
         TorchRegressor().fit(X, np.array(["a", "b"] * 30))
 
 
@@ -191,10 +191,13 @@ def test_a_loss_that_cannot_be_used_is_named():
     def tells_labels(y_pred, y_true):
         return 3.0
 
-    for loss, message in ((fails, "loss failed on"), (tells_labels, "loss must return")):
+    for loss, message in (
+        (fails, "loss failed on"),
+        (tells_labels, "loss: .*must return a tensor, got 3.0"),
+    ):
         with pytest.raises(ValueError, match=message):
             TorchClassifier(loss=loss).fit(X, Y)
-    with pytest.raises(ValueError, match="loss does not take multiclass"):
+    with pytest.raises(ValueError, match=r"loss does not take multiclass"):
         TorchClassifier(loss="bce").fit(X, Y)
     with pytest.raises(ValueError, match=r"loss does not take binary.*one output"):
         TorchClassifier(linear(4, 2), loss="bce").fit(X, B)
@@ -218,10 +221,10 @@ def test_a_diverging_refit_leaves_the_model_before_and_a_first_fit_nothing():
     clf = TorchClassifier(max_epochs=2).fit(X, Y)
     before = clf.predict_proba(X)
     clf.set_params(lr=1e30, optimizer="sgd", max_epochs=50)
-    with pytest.raises(ValueError, match="lr"):
+    with pytest.raises(ValueError, match=r"lr"):
         clf.fit(X, Y)
     assert np.array_equal(clf.predict_proba(X), before)
     first = TorchClassifier(lr=1e30, optimizer="sgd", max_epochs=50)
-    with pytest.raises(ValueError, match="lr"):
+    with pytest.raises(ValueError, match=r"lr"):
         first.fit(X, Y)
     assert not [name for name in vars(first) if name.endswith("_")]

@@ -147,7 +147,7 @@ def test_a_warm_start_begins_where_the_fit_before_ended(breast_cancer):
     ).fit(X, y)
     np.testing.assert_allclose(two.predict_proba(X), whole.predict_proba(X), rtol=1e-12)
     assert two.n_iter_ == 3
-    with pytest.raises(ValueError, match="warm_start"):
+    with pytest.raises(ValueError, match=r"warm_start"):
         clf.fit(X, y + 1)
     assert clf.classes_.tolist() == [0, 1]
 
@@ -166,7 +166,7 @@ def test_partial_fit_goes_on_with_the_optimizer_as_it_was(breast_cancer):
 
 def test_partial_fit_meets_labels_and_scales_of_the_first_call(breast_cancer, diabetes):
     X, y = breast_cancer
-    with pytest.raises(ValueError, match="classes must be passed"):
+    with pytest.raises(ValueError, match=r"classes must be passed"):
         TorchClassifier().partial_fit(X, y)
     clf = TorchClassifier().partial_fit(X[y == 0], y[y == 0], classes=[0, 1])
     assert clf.partial_fit(X, y).classes_.tolist() == [0, 1]

@@ -170,7 +170,7 @@ def test_a_loss_may_be_a_name_a_class_a_module_or_a_function(loss, data):
 def test_a_loss_that_gives_one_number_cannot_be_weighted(data):
     X, y, w = data
     clf = TorchClassifier(loss=lambda z, t: nn.functional.cross_entropy(z, t))
-    with pytest.raises(ValueError, match="sample_weight"):
+    with pytest.raises(ValueError, match=r"sample_weight"):
         clf.fit(X, y, sample_weight=w)
 
 

@@ -119,7 +119,7 @@ def test_integers_reach_an_embedding_as_integers():
     net = nn.Sequential(nn.Embedding(50, 8), nn.Flatten(), nn.Linear(48, 2))
     clf = TorchClassifier(net, lr=0.05, random_state=0).fit(X, y)
     assert clf.score(X, y) == 1
-    with pytest.raises(ValueError, match="whole numbers"):
+    with pytest.raises(ValueError, match=r"whole numbers"):
         clf.predict(X + 0.5)
 
 

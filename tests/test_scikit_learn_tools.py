@@ -120,7 +120,7 @@ def test_names_of_columns_are_kept_and_compared(breast_cancer):
     frame = FORMS["frame"](X, None)
     clf = fast().fit(frame, y)
     assert clf.feature_names_in_.tolist() == list(frame)
-    with pytest.raises(ValueError, match="feature names should match"):
+    with pytest.raises(ValueError, match=r"feature names should match"):
         clf.predict(frame.rename(columns={"f0": "g0"}))
     assert not hasattr(clf.fit(X, y), "feature_names_in_")
 

@@ -35,42 +35,63 @@ class Resident:
     generator : torch.Generator or None
         Draws a new order each epoch; None keeps the order of the rows. A generator of the CPU, so
         that the order is the same on every device. Data that fits in one batch is not reordered.
+    lone_row : bool, default=True
+        Whether the last batch may have one row; otherwise that row joins the batch before.
+
+    Attributes
+    ----------
+    copies : bool
+        Whether batches are copies, for a net or a loss that writes to what it is given.
     """
 
-    def __init__(self, x, y, weight, batch_size, generator=None):
+    def __init__(self, x, y, weight, batch_size, generator=None, lone_row=True):
         self.x = x
         self.y = y
         self.weight = weight
-        self.batch_size = batch_size
         self.generator = generator if batch_size < len(x) else None
+        self.copies = False
+        n_full, rest = divmod(len(x), batch_size)
+        self.sizes = [batch_size] * n_full + [rest] * (rest > 0)
+        if rest == 1 and n_full and not lone_row:
+            self.sizes[-2:] = [batch_size + 1]
 
     def __len__(self):
-        return -(-len(self.x) // self.batch_size)
+        return len(self.sizes)
 
     def head(self, n_rows):
-        """Return the first rows as one batch."""
+        """Return a copy of the first rows as one batch."""
+        n_rows = min(n_rows, len(self.x))
         weight = None if self.weight is None else self.weight[:n_rows]
-        return next(self._slices(self.x[:n_rows], self.y[:n_rows], weight))
+        return next(slices(self.x[:n_rows].clone(), self.y[:n_rows].clone(), weight, [n_rows]))
 
     def __iter__(self):
         """Yield the batches of one epoch."""
         if self.generator is None:
-            yield from self._slices(self.x, self.y, self.weight)
+            for batch in slices(self.x, self.y, self.weight, self.sizes):
+                yield batch._replace(x=batch.x.clone(), y=batch.y.clone()) if self.copies else batch
             return
         order = torch.randperm(len(self.x), generator=self.generator).to(self.x.device)
-        for rows in order.split(self._gathered_rows()):
+        n_batches = self._gathered_batches()
+        start = 0
+        for first in range(0, len(self.sizes), n_batches):
+            sizes = self.sizes[first : first + n_batches]
+            rows = order[start : start + sum(sizes)]
+            start += len(rows)
             weight = None if self.weight is None else self.weight[rows]
-            yield from self._slices(self.x[rows], self.y[rows], weight)
+            yield from slices(self.x[rows], self.y[rows], weight, sizes)
 
-    def _gathered_rows(self):
-        row_bytes = max(1, self.x[:1].nbytes + self.y[:1].nbytes)
-        return self.batch_size * max(1, _GATHERED_BYTES // (row_bytes * self.batch_size))
+    def _gathered_batches(self):
+        batch_bytes = self.sizes[0] * (self.x[:1].nbytes + self.y[:1].nbytes)
+        return max(1, _GATHERED_BYTES // max(1, batch_bytes))
 
-    def _slices(self, x, y, weight):
-        xs, ys = x.split(self.batch_size), y.split(self.batch_size)
-        if weight is None:
-            for x, y in zip(xs, ys, strict=True):
-                yield Batch(x, y, None, len(y))
-        else:
-            for x, y, w in zip(xs, ys, weight.split(self.batch_size), strict=True):
-                yield Batch(x, y, w, w.sum())
+
+def slices(x, y, weight, sizes):
+    """Yield consecutive batches of the given sizes, as views."""
+    if weight is None:
+        for batch in zip(x.split(sizes), y.split(sizes), sizes, strict=True):
+            yield Batch(batch[0], batch[1], None, batch[2])
+        return
+    # A batch whose weights are all too small for the dtype adds nothing, rather than 0 / 0.
+    tiny = torch.finfo(weight.dtype).tiny
+    for batch in zip(x.split(sizes), y.split(sizes), weight.split(sizes), strict=True):
+        yield Batch(*batch, batch[2].sum().clamp_(min=tiny))

@@ -46,8 +46,8 @@ class Labels:
         labels = np.unique(y)
         if len(labels) < 2:
             raise ValueError(
-                f"y must have at least two classes to tell apart, got 1 class: {labels[0]!r}. "
-                "Rows of weight zero do not count."
+                f"y must have at least two classes to tell apart, got 1 class: "
+                f"{labels.tolist()[0]!r}. Rows of weight zero do not count."
             )
         return cls(labels, "binary" if len(labels) == 2 else "multiclass")
 
@@ -75,17 +75,11 @@ class Labels:
                 "from the data with an argument n_outputs."
             )
         if layout not in loss.targets:
-            remedy = (
-                "Use a net with one output"
-                if self.kind == "binary" and layout == "index"
-                else "Use a net with two outputs"
-                if self.kind == "binary"
-                else "Use another loss"
-            )
+            other = "a net with one output, or " if width == 2 else "a net with two outputs, or "
             raise ValueError(
-                f"loss does not take {self.kind} targets for a net with {width} output"
-                f"{'s' if width > 1 else ''} a sample. {remedy}, "
-                'or loss="cross_entropy", which takes both.'
+                f"loss does not take {self.kind} targets for a net with {width} "
+                f"output{'s' if width > 1 else ''} a sample. Use "
+                f'{other if self.kind == "binary" else ""}loss="cross_entropy".'
             )
         return layout
 

@@ -7,8 +7,10 @@ from scipy import sparse
 __all__ = ["as_tensor"]
 
 
-def as_tensor(values, dtype, device, name):
-    """Return ``values`` as a tensor; memory is shared where neither dtype nor device changes.
+def as_tensor(values, dtype, device, name, copy=False):
+    """Return ``values`` as a tensor.
+
+    Memory is shared with ``values`` where neither dtype nor device changes, unless ``copy``.
 
     Parameters
     ----------
@@ -25,7 +27,7 @@ def as_tensor(values, dtype, device, name):
         array = np.ascontiguousarray(values).astype(target, copy=False)
     if _narrows(values.dtype, target):
         _check_survived(values, array, name, dtype)
-    if not array.flags.writeable:
+    if not array.flags.writeable or (copy and np.may_share_memory(array, values)):
         array = array.copy()
     return torch.from_numpy(array).to(device=device, dtype=dtype)
 

@@ -1,19 +1,20 @@
 """From settings and rows to a fit that is ready to run."""
 
 import math
+import warnings
 
 import numpy as np
 import torch
 
-from sktorch.data.tensors import as_tensor
 from sktorch.engine.device import resolve_device
-from sktorch.engine.placement import batch_rows, input_dtype, place
-from sktorch.engine.probe import PROBE_ROWS, probe_net, probe_training
+from sktorch.engine.placement import batch_rows, place
+from sktorch.engine.probe import PROBE_ROWS, looks_like, probe_net, probe_training
 from sktorch.engine.randomness import RandomStream
 from sktorch.engine.state import FitState
-from sktorch.losses import Output, build_objective, find_loss
+from sktorch.losses import Signature, build_objective, find_loss
 from sktorch.nets import build_net, is_built_in
 from sktorch.optim import build_optimizer, parameter_groups
+from sktorch.specs import about, describe
 
 __all__ = ["build"]
 
@@ -35,8 +36,8 @@ def build(settings, train, valid, target, seeds, net=None):
     Returns
     -------
     state : FitState
-    output : Output
-        What the net gives.
+    signature : Signature
+        What the net takes and gives.
     """
     device = resolve_device(settings.device)
     loss = find_loss(settings.loss, classification=target.classifies)
@@ -46,27 +47,34 @@ def build(settings, train, valid, target, seeds, net=None):
         if net is None:
             net = new_net(settings, train.X, target.n_outputs(loss), device)
         net.to(device)
-        x = as_tensor(train.X[:PROBE_ROWS], input_dtype(net), device, "X")
-        shape = probe_net(net, x)
+        input_dtype, y_pred = probe_net(net, train.X[:PROBE_ROWS], device)
         objective = build_objective(
             settings.loss, settings.arguments("loss"), loss, weighted=weighted
         )
     if objective.module is not None:
         objective.module.to(device)
 
+    shape = tuple(y_pred.shape[1:])
     width = math.prod(shape)
-    output = Output(width, target.layout(width, loss), loss.meaning)
+    meaning = output_meaning(net, y_pred, loss, settings)
+    signature = Signature(input_dtype, width, target.layout(width, loss), meaning)
     order = torch.Generator().manual_seed(seeds.order)
-    placed = {"net": net, "device": device, "layout": output.layout, "shape": shape}
+    placed = {"net": net, "device": device, "signature": signature, "shape": shape}
     batches = place(
         train,
         **placed,
         batch_size=batch_rows(settings.batch_size, len(train)),
         generator=order if settings.shuffle else None,
     )
+    if valid is not None:
+        with about("X_val, y_val"):
+            valid = place(valid, **placed)
     groups = parameter_groups(net, objective.parameters(), weight_decay=settings.weight_decay)
     stream = RandomStream(seeds.dropout, device)
-    is_random = probe_training(net, objective, batches.head(PROBE_ROWS), stream)
+    trial = probe_training(net, objective, batches.head(PROBE_ROWS), stream)
+    for source in (batches, valid):
+        if source is not None:
+            source.copies = trial.writes
     optimizer = build_optimizer(
         settings.optimizer, settings.arguments("optimizer"), groups, lr=settings.lr
     )
@@ -75,13 +83,13 @@ def build(settings, train, valid, target, seeds, net=None):
         objective=objective,
         optimizer=optimizer,
         train=batches,
-        valid=None if valid is None else place(valid, **placed),
+        valid=valid,
         order=order,
         stream=stream,
-        is_random=is_random,
+        is_random=trial.is_random,
         device=device,
     )
-    return state, output
+    return state, signature
 
 
 def new_net(settings, X, n_outputs, device):
@@ -97,6 +105,23 @@ def new_net(settings, X, n_outputs, device):
     )
     if settings.dtype != "auto":
         return net.to(getattr(torch, settings.dtype))
-    if built_in and device.type == "cpu" and X.dtype != np.float32:
-        return net.to(torch.float64)
+    if built_in:
+        wide = device.type == "cpu" and X.dtype != np.float32
+        return net.to(torch.float64 if wide else torch.float32)
     return net
+
+
+def output_meaning(net, y_pred, loss, settings):
+    """Return what the net's output means: what the loss says, or what it looks like."""
+    if loss.meaning == "values":
+        return loss.meaning
+    seen = looks_like(net, y_pred)
+    if loss.meaning == "logits" and seen == "probabilities":
+        warnings.warn(
+            f"net gives probabilities, but loss={describe(settings.loss)} takes logits and applies "
+            "a softmax or sigmoid of its own, so that the net learns badly. Remove the last layer "
+            "of net, or pass a loss that takes probabilities.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return loss.meaning or seen

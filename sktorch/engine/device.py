@@ -23,8 +23,8 @@ def resolve_device(device):
         usable = ["cpu"]
         if torch.accelerator.is_available():
             usable.append(torch.accelerator.current_accelerator().type)
+        reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
-            f"device={device!r} cannot be used here: {str(error).splitlines()[0]} "
-            f'Usable: "auto", {", ".join(usable)}.'
+            f'device={device!r} cannot be used here: {reason}. Usable: "auto", {", ".join(usable)}.'
         ) from error
     return resolved

@@ -3,7 +3,7 @@
 import torch
 
 from sktorch.data.tensors import as_tensor
-from sktorch.engine.placement import input_dtype
+from sktorch.engine.placement import check_ids
 from sktorch.engine.probe import forward_or_explain
 
 __all__ = ["outputs"]
@@ -12,13 +12,15 @@ __all__ = ["outputs"]
 _CHUNK_ROWS = 4096
 
 
-def outputs(net, X, device):
+def outputs(net, X, dtype, device):
     """Return what ``net``, in eval mode, gives for each row of X.
 
     Parameters
     ----------
     net : nn.Module
     X : ndarray or sparse matrix of shape (n_samples, ...)
+    dtype : torch.dtype
+        What ``net`` takes X in.
     device : torch.device
         Where ``net`` is.
 
@@ -26,11 +28,11 @@ def outputs(net, X, device):
     -------
     y_pred : ndarray of shape (n_samples, n_outputs), float64
     """
-    dtype = input_dtype(net)
     chunks = []
     with torch.inference_mode():
         for start in range(0, X.shape[0], _CHUNK_ROWS):
-            x = as_tensor(X[start : start + _CHUNK_ROWS], dtype, device, "X")
-            chunks.append(forward_or_explain(net, x).cpu())
-    y_pred = torch.cat(chunks).double().numpy()
-    return y_pred.reshape(len(y_pred), -1)
+            # Copied, since the net may write to what it is given.
+            x = as_tensor(X[start : start + _CHUNK_ROWS], dtype, device, "X", copy=True)
+            check_ids(net, x)
+            chunks.append(forward_or_explain(net, x).reshape(len(x), -1).cpu())
+    return torch.cat(chunks).double().numpy()

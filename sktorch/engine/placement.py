@@ -4,16 +4,11 @@ import torch
 
 from sktorch.data.batches import Resident
 from sktorch.data.tensors import as_tensor
-from sktorch.nets import float_dtype, reads_ids
+from sktorch.nets import first_layer, float_dtype, has_batch_norm
 
-__all__ = ["batch_rows", "input_dtype", "place"]
+__all__ = ["batch_rows", "check_ids", "place"]
 
 _EVAL_ROWS = 4096
-
-
-def input_dtype(net):
-    """Dtype that ``net`` takes X in."""
-    return torch.int64 if reads_ids(net) else float_dtype(net)
 
 
 def batch_rows(batch_size, n_samples):
@@ -23,7 +18,7 @@ def batch_rows(batch_size, n_samples):
     return min(batch_size, n_samples)
 
 
-def place(rows, net, device, *, layout, shape, batch_size=_EVAL_ROWS, generator=None):
+def place(rows, net, device, *, signature, shape, batch_size=None, generator=None):
     """Return the rows as batches on ``device``.
 
     Parameters
@@ -32,22 +27,46 @@ def place(rows, net, device, *, layout, shape, batch_size=_EVAL_ROWS, generator=
         With y encoded.
     net : nn.Module
     device : torch.device
-    layout : {"index", "indicator", "values"}
-        "index" makes y int64 of shape (n_samples,); the others give it the dtype of ``net`` and the
-        shape of its output, so that no loss can broadcast the one against the other.
+    signature : Signature
+        The layout "index" makes y int64 of shape (n_samples,); the others give it the dtype of
+        ``net`` and the shape of its output, so that no loss can broadcast one against the other.
     shape : tuple
         Shape of the net's output for one sample.
-    batch_size : int
+    batch_size : int or None
+        Rows of a training step; None for rows to evaluate on.
     generator : torch.Generator or None
         Shuffles each epoch; None keeps the order.
     """
     dtype = float_dtype(net)
-    x = as_tensor(rows.X, input_dtype(net), device, "X")
-    if layout == "index":
+    x = as_tensor(rows.X, signature.input_dtype, device, "X")
+    check_ids(net, x)
+    if signature.layout == "index":
         y = as_tensor(rows.y, torch.int64, device, "y")
     else:
         y = as_tensor(rows.y, dtype, device, "y").reshape(len(rows), *shape)
     weight = None
     if rows.weight is not None:
         weight = as_tensor(rows.weight, dtype, device, "sample_weight")
-    return Resident(x, y, weight, batch_size, generator)
+    if batch_size is None:
+        return Resident(x, y, weight, _EVAL_ROWS)
+    lone_row = not has_batch_norm(net)
+    if not lone_row and min(batch_size, len(rows)) == 1:
+        raise ValueError(
+            f"batch_size={batch_size} of {len(rows)} rows gives batches of one row, which the "
+            "batch norm of net cannot be trained on. Set batch_size to 2 or more."
+        )
+    return Resident(x, y, weight, batch_size, generator, lone_row)
+
+
+def check_ids(net, x):
+    """Refuse ids that the embedding ``net`` begins with does not have."""
+    embedding = first_layer(net)
+    if x.dtype is not torch.int64 or not hasattr(embedding, "num_embeddings"):
+        return
+    low, high = x.min().item(), x.max().item()
+    if low < 0 or high >= embedding.num_embeddings:
+        raise ValueError(
+            f"X must hold ids from 0 to {embedding.num_embeddings - 1}, the rows of the embedding "
+            f"that net begins with, got {low} to {high}. Make the embedding larger, or map other "
+            "ids to one for the unknown."
+        )

@@ -1,60 +1,17 @@
 """A look at the net and the loss before the first step, so that misfits have a name."""
 
 import math
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
-from sktorch.nets import first_layer
+from sktorch.data.tensors import as_tensor
+from sktorch.nets import first_layer, float_dtype, last_layer, reads_ids
 
-__all__ = ["PROBE_ROWS", "probe_net", "probe_training"]
+__all__ = ["PROBE_ROWS", "Trial", "forward_or_explain", "looks_like", "probe_net", "probe_training"]
 
 PROBE_ROWS = 8
-
-
-def probe_net(net, x):
-    """Run ``net`` on a few rows and return the shape of what it gives for one sample.
-
-    Parameters
-    ----------
-    net : nn.Module
-        Lazy layers learn their shapes here.
-    x : Tensor of shape (n_probe, ...)
-
-    Returns
-    -------
-    shape : tuple
-        ``()`` or ``(n_outputs,)``.
-
-    Raises
-    ------
-    ValueError
-        Naming ``net``: its forward fails, gives no tensor, gives other than one row a sample, or
-        gives values that are not finite.
-    """
-    net.eval()
-    with torch.no_grad():
-        y_pred = forward_or_explain(net, x)
-    if not isinstance(y_pred, torch.Tensor):
-        raise ValueError(
-            f"net must return a tensor, got {type(y_pred).__name__} from {type(net).__name__}. "
-            "Return the prediction alone."
-        )
-    if y_pred.ndim not in (1, 2) or y_pred.shape[0] != x.shape[0]:
-        raise ValueError(
-            f"net must return shape (n_samples, n_outputs) or (n_samples,), got "
-            f"{tuple(y_pred.shape)} for {x.shape[0]} samples."
-        )
-    if not y_pred.is_floating_point():
-        raise ValueError(
-            f"net must return floating-point numbers, got {y_pred.dtype}. Return its scores, not "
-            "the predicted labels."
-        )
-    if not torch.isfinite(y_pred).all():
-        raise ValueError(
-            "net gives values that are not finite on the first rows of X before any training. "
-            "Check its initial weights and its forward."
-        )
-    return tuple(y_pred.shape[1:])
 
 
 def forward_or_explain(net, x):
@@ -66,20 +23,123 @@ def forward_or_explain(net, x):
             f"net: the forward of {type(net).__name__} failed on samples of shape "
             f"{tuple(x.shape[1:])} and dtype {str(x.dtype).removeprefix('torch.')}: "
             f"{type(error).__name__}: {error}. Its first layer is {first_layer(net)}; "
-            "make it fit X, or X fit it."
+            "check that it takes such samples."
         ) from error
+
+
+def probe_net(net, X, device):
+    """Run ``net`` on a few rows, in eval mode.
+
+    Parameters
+    ----------
+    net : nn.Module
+        On ``device``. Lazy layers learn their shapes here.
+    X : ndarray or sparse matrix of shape (n_probe, ...)
+    device : torch.device
+
+    Returns
+    -------
+    input_dtype : torch.dtype
+        What the net takes X in: int64 where it begins with an embedding, or where X holds integers
+        and its forward takes nothing else; the dtype of its parameters otherwise.
+    y_pred : Tensor of shape (n_probe,) or (n_probe, n_outputs)
+
+    Raises
+    ------
+    ValueError
+        Naming ``net``: its forward fails, gives no tensor, gives other than one row a sample, or
+        gives values that are not finite.
+    """
+    net.eval()
+    with torch.no_grad():
+        try:
+            dtype = torch.int64 if reads_ids(net) else float_dtype(net)
+            y_pred = forward_or_explain(net, as_tensor(X, dtype, device, "X", copy=True))
+        except ValueError:
+            if dtype is torch.int64 or X.dtype.kind not in "iu":
+                raise
+            dtype = torch.int64
+            y_pred = net(as_tensor(X, dtype, device, "X"))
+        check_output(net, y_pred, X.shape[0])
+        one = net(as_tensor(X[:1], dtype, device, "X", copy=True))
+    if one.shape != (1, *y_pred.shape[1:]):
+        raise ValueError(
+            f"net gives shape {tuple(one.shape)} for one sample and {tuple(y_pred.shape)} for "
+            f"{X.shape[0]}: it drops the axis of samples. Name the axis to drop, as in squeeze(1)."
+        )
+    return dtype, y_pred
+
+
+def check_output(net, y_pred, n_samples):
+    """Refuse an output that is not one row of finite scores for each sample."""
+    if not isinstance(y_pred, torch.Tensor):
+        raise ValueError(
+            f"net must return a tensor, got {type(y_pred).__name__} from {type(net).__name__}. "
+            "Return the prediction alone."
+        )
+    if y_pred.ndim not in (1, 2) or y_pred.shape[0] != n_samples:
+        raise ValueError(
+            f"net must return shape (n_samples, n_outputs) or (n_samples,), got "
+            f"{tuple(y_pred.shape)} for {n_samples} samples."
+        )
+    if not y_pred.is_floating_point():
+        raise ValueError(
+            f"net must return floating-point numbers, got {y_pred.dtype}. Return its scores, not "
+            "the predicted labels."
+        )
+    if not torch.isfinite(y_pred).all():
+        raise ValueError(
+            "net gives values that are not finite on the first rows of X before any training. "
+            "Check its initial weights and its forward."
+        )
+
+
+def looks_like(net, y_pred):
+    """Tell probabilities and their logarithms from other scores.
+
+    Returns
+    -------
+    meaning : {"probabilities", "log_probabilities", "logits"}
+        By the last layer, or by rows that sum to one.
+    """
+    last = last_layer(net)
+    if isinstance(last, nn.Sigmoid | nn.Softmax | nn.Hardsigmoid):
+        return "probabilities"
+    if isinstance(last, nn.LogSoftmax | nn.LogSigmoid):
+        return "log_probabilities"
+    if y_pred.ndim == 2 and y_pred.shape[1] > 1:
+        scores = y_pred.double()
+        for meaning, p in (("probabilities", scores), ("log_probabilities", scores.exp())):
+            if (p >= 0).all() and (p.sum(1) - 1).abs().max() < 1e-3:
+                return meaning
+    return "logits"
+
+
+class Trial(NamedTuple):
+    """What one forward in training mode told.
+
+    Parameters
+    ----------
+    is_random : bool
+        Whether it drew random numbers. It is asked of the forward itself, since dropout need not
+        be a layer.
+    writes : bool
+        Whether the net or the loss wrote to what it was given.
+    """
+
+    is_random: bool
+    writes: bool
 
 
 def probe_training(net, objective, batch, stream):
     """Compute the loss of ``batch`` once in training mode and check that it can be minimised.
 
-    Buffers, such as the running means of batch norm, and ``stream`` are as before afterwards.
+    Buffers, such as the running means of batch norm, and ``stream`` are as before afterwards;
+    ``batch`` need not be.
 
     Returns
     -------
-    random : bool
-        Whether the forward drew random numbers. It is asked of the forward itself, since dropout
-        need not be a layer.
+    trial : Trial
 
     Raises
     ------
@@ -89,6 +149,7 @@ def probe_training(net, objective, batch, stream):
     net.train()
     buffers = [buffer.clone() for buffer in net.buffers()]
     before = stream.states
+    versions = batch.x._version, batch.y._version
     with stream:
         y_pred = forward_or_explain(net, batch.x)
     after, stream.states = stream.states, before
@@ -96,22 +157,24 @@ def probe_training(net, objective, batch, stream):
         for buffer, kept in zip(net.buffers(), buffers, strict=True):
             buffer.copy_(kept)
     check_loss(objective, y_pred, batch)
-    return any(not torch.equal(a, b) for a, b in zip(after, before, strict=True))
+    return Trial(
+        is_random=any(not torch.equal(a, b) for a, b in zip(after, before, strict=True)),
+        writes=(batch.x._version, batch.y._version) != versions,
+    )
 
 
 def check_loss(objective, y_pred, batch):
-    """Refuse a loss that fails, is not one number, is not finite or cannot be differentiated."""
+    """Refuse a loss that fails, is not finite or cannot be differentiated."""
     try:
         loss = objective(y_pred, batch.y, batch.weight, batch.total)
-    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+    except Exception as error:
+        if str(error).startswith("loss"):
+            raise
         raise ValueError(
             f"loss failed on predictions of shape {tuple(y_pred.shape)} ({y_pred.dtype}) and "
             f"targets of shape {tuple(batch.y.shape)} ({batch.y.dtype}): "
             f"{type(error).__name__}: {error}"
         ) from error
-    if not isinstance(loss, torch.Tensor) or loss.ndim:
-        got = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss)
-        raise ValueError(f"loss must return one tensor, one number in all or a sample, got {got}.")
     if not loss.requires_grad:
         raise ValueError(
             "loss does not depend on any trainable parameter of net. Return its output as the net "
