@@ -27,7 +27,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
-        "scikit-learn>=1.6",
+        "scikit-learn>=1.7",
         "skorch>=1.0",
         "torchmetrics>=1.0",
         "pandas>=2.0",

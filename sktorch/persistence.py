@@ -46,7 +46,8 @@ def freeze(state):
     Parameters
     ----------
     state : dict
-        Nested in dicts, lists, tuples, dataclasses and modules; not changed.
+        Its values are nested in dicts, lists, tuples, dataclasses and modules. They are not
+        changed; those that hold no array are not copied either, and may refer to their owner.
     """
     refs, arrays, memo = [], [], {}
     for item in _numeric_items(state):
@@ -66,8 +67,13 @@ def freeze(state):
         memo[id(item)] = ref
         refs.append(ref)
     # Copying with a memo that already holds the arrays' stand-ins swaps them wherever they are.
+    holds_arrays = {
+        name for name, value in state.items() if any(True for _ in _numeric_items(value))
+    }
+    structure = {name: state[name] for name in state if name in holds_arrays}
     return {
-        "structure": copy.deepcopy(state, memo),
+        "plain": {name: value for name, value in state.items() if name not in holds_arrays},
+        "structure": copy.deepcopy(structure, memo),
         "refs": refs,
         "arrays": arrays,
         "sha256": _checksum(arrays),
@@ -91,7 +97,7 @@ def thaw(frozen):
         )
     pairs = zip(frozen["refs"], frozen["arrays"], strict=True)
     memo = {id(ref): _from_array(ref, array) for ref, array in pairs}
-    return copy.deepcopy(frozen["structure"], memo)
+    return {**frozen["plain"], **copy.deepcopy(frozen["structure"], memo)}
 
 
 def _numeric_items(value):

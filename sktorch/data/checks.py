@@ -67,9 +67,9 @@ def check_rows(estimator, X, y, sample_weight, *, y_numeric, reset):
         )
     if sample_weight is None:
         return Rows(X, y)
-    weight = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True, allow_all_zero_weights=False
-    )
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight is zero for every row. Leave some rows a weight.")
     rows = Rows(X, y, weight)
     return rows if weight.all() else rows.take(np.flatnonzero(weight))
 
