@@ -3,6 +3,7 @@
 import copy
 import inspect
 from abc import abstractmethod
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
 from sktorch.engine.build import build
 from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
+from sktorch.engine.precision import PRECISIONS
 from sktorch.parameters import ParametrizedEstimator
 from sktorch.persistence import freeze, thaw
 from sktorch.specs import about
@@ -45,13 +47,20 @@ class Seeds(NamedTuple):
 class TorchEstimator(ParametrizedEstimator):
     """What ``TorchClassifier`` and ``TorchRegressor`` share; they add what their y means."""
 
-    _prefixes = ("net", "loss", "optimizer")
+    _prefixes = ("net", "loss", "optimizer", "lr_scheduler")
     _parameter_constraints = {
         "net": [str, torch.nn.Module, callable],
         "loss": [str, callable],
         "optimizer": [str, type],
-        "lr": [Interval(Real, 0, None, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="left"), Mapping],
+        "weight_decay": [Interval(Real, 0, None, closed="left"), Mapping, callable],
+        "lr_scheduler": [str, type, None],
+        "l1": [Interval(Real, 0, None, closed="left"), Mapping, callable],
+        "l2": [Interval(Real, 0, None, closed="left"), Mapping, callable],
+        "grad_clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "grad_accumulation_steps": [Interval(Integral, 1, None, closed="left")],
+        "ema_decay": [Interval(Real, 0, 1, closed="neither"), None],
+        "precision": [StrOptions({*PRECISIONS}), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "shuffle": ["boolean"],
@@ -83,6 +92,12 @@ class TorchEstimator(ParametrizedEstimator):
         optimizer="adam",
         lr=1e-3,
         weight_decay=0.0,
+        lr_scheduler=None,
+        l1=0.0,
+        l2=0.0,
+        grad_clip_norm=None,
+        grad_accumulation_steps=1,
+        ema_decay=None,
         max_epochs=200,
         batch_size="auto",
         shuffle=True,
@@ -95,6 +110,7 @@ class TorchEstimator(ParametrizedEstimator):
         restore_best=True,
         device="auto",
         dtype="auto",
+        precision=None,
         warm_start=False,
         random_state=None,
         **parameters,
@@ -104,6 +120,12 @@ class TorchEstimator(ParametrizedEstimator):
         self.optimizer = optimizer
         self.lr = lr
         self.weight_decay = weight_decay
+        self.lr_scheduler = lr_scheduler
+        self.l1 = l1
+        self.l2 = l2
+        self.grad_clip_norm = grad_clip_norm
+        self.grad_accumulation_steps = grad_accumulation_steps
+        self.ema_decay = ema_decay
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -116,6 +138,7 @@ class TorchEstimator(ParametrizedEstimator):
         self.restore_best = restore_best
         self.device = device
         self.dtype = dtype
+        self.precision = precision
         self.warm_start = warm_start
         self.random_state = random_state
         super().__init__(**parameters)
@@ -186,6 +209,7 @@ class TorchEstimator(ParametrizedEstimator):
         with gradients():
             state, signature = build(self, train, valid, target, seeds, net)
             state.max_epochs = self.max_epochs
+            state.monitor = watch.monitor
             state.callbacks.append(EarlyStopping(*watch))
             run(state)
         self._publish(draft, state, target, signature, watch)
@@ -269,6 +293,7 @@ class TorchEstimator(ParametrizedEstimator):
             "_net_arguments": self.arguments("net"),
             "_target": target,
             "_signature": signature,
+            "_decoder": state.objective.decoder(),
             "_progress": state.progress(),
         }
         parameters = self.get_params(deep=False)
@@ -296,7 +321,7 @@ class TorchEstimator(ParametrizedEstimator):
         """Return what the net gives for X, of shape (n_samples, n_outputs), float64."""
         check_is_fitted(self)
         X = check_X(self, X, reset=False)
-        return outputs(self.net_, X, self._signature.input_dtype, self.device_)
+        return outputs(self.net_, X, self._signature.input_dtype, self.device_, self._decoder)
 
     # Storing ----------------------------------------------------------------------------------
 

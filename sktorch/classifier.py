@@ -4,12 +4,28 @@ import numpy as np
 from scipy.special import expit, log_expit, log_softmax, logit
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.metaestimators import available_if
 
 from sktorch.base import TorchEstimator
 from sktorch.data.targets import Labels
+from sktorch.losses import find_loss
 from sktorch.specs import about
 
 __all__ = ["TorchClassifier"]
+
+
+def _gives_probabilities(classifier):
+    """Tell whether the loss has probabilities behind it; margins have none."""
+    try:
+        meaning = find_loss(classifier.loss, classification=True).meaning
+    except ValueError:
+        return True  # fit will say what is wrong with it
+    if meaning == "margins":
+        raise AttributeError(
+            f"loss={classifier.loss!r} gives margins, not probabilities. Use decision_function, or "
+            "wrap the estimator in sklearn.calibration.CalibratedClassifierCV."
+        )
+    return True
 
 
 class TorchClassifier(ClassifierMixin, TorchEstimator):
@@ -176,6 +192,7 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
         chosen = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         return self.classes_[chosen]
 
+    @available_if(_gives_probabilities)
     def predict_proba(self, X):
         """Return the probability of each class, or of each label in multilabel data.
 
@@ -192,6 +209,7 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
             return expit(scores)
         return np.exp(self._log_probabilities(scores))
 
+    @available_if(_gives_probabilities)
     def predict_log_proba(self, X):
         """Return the logarithm of ``predict_proba``, without its underflow.
 

@@ -6,10 +6,30 @@ SHARED_PARAMETERS = """\
 optimizer : str or class, default="adam"
     Name of an optimizer of torch.optim in lower case, or a class. Its arguments are set as
     ``optimizer__<argument>``.
-lr : float, default=1e-3
-    Learning rate; 0 trains nothing.
-weight_decay : float, default=0.0
-    The optimizer's decay of weight matrices; biases and the parameters of norms are spared.
+lr : float or dict, default=1e-3
+    Learning rate; 0 trains nothing. A dict ``{"encoder.*": 1e-4, "*": 1e-3}`` gives each parameter
+    that of the first shell pattern its name matches.
+weight_decay : float, dict or callable, default=0.0
+    The optimizer's decay. A number decays weight matrices and spares biases and the parameters of
+    norms; a dict of patterns, or a callable ``(name, parameter) -> float``, spares none. Except
+    in plain SGD it is not the same as ``l2``.
+lr_scheduler : str, class or None, default=None
+    Name of a schedule of torch.optim.lr_scheduler in lower case, "lr" and underscores being
+    optional ("onecycle", "step_lr", "cosine", "plateau"), or a class; "warmup_cosine" rises for
+    a tenth of the steps and falls to zero. Arguments are set as ``lr_scheduler__<argument>``;
+    the length of the fit is filled in. "plateau" goes by ``monitor``.
+l1 : float, dict or callable, default=0.0
+    Adds ``l1 * sum(abs(w))`` to the objective of each update, over parameters without "bias" in
+    their name; a dict or callable as for ``weight_decay``. Recorded losses are without it.
+l2 : float, dict or callable, default=0.0
+    Adds ``l2 / 2 * sum(w**2)``, likewise.
+grad_clip_norm : float or None, default=None
+    Largest norm of all gradients together; longer ones are scaled down to it.
+grad_accumulation_steps : int, default=1
+    Batches whose gradients make one update, as if they were one batch.
+ema_decay : float or None, default=None
+    Share that an exponential average of the weights keeps at each step, in (0, 1), such as 0.999.
+    The average is what is validated, and what the fit ends with.
 max_epochs : int, default=200
     Passes over the training data.
 batch_size : int or "auto", default="auto"
@@ -39,6 +59,9 @@ device : str or torch.device, default="auto"
 dtype : {"auto", "float16", "bfloat16", "float32", "float64"}, default="auto"
     What the net computes in. "auto" leaves a net of yours as it is built; the built-in one follows
     X, float32 or float64, on a CPU and is float32 on an accelerator.
+precision : {"bfloat16", "float16"} or None, default=None
+    Compute the forward of training in half precision where it is safe (torch's autocast); with
+    "float16" the loss is scaled so that small gradients survive.
 warm_start : bool, default=False
     Whether ``fit`` begins with the weights of the fit before. The rest begins anew.
 random_state : int, RandomState instance or None, default=None
@@ -64,4 +87,5 @@ device_ : torch.device
     Where ``net_`` is.
 history_ : DataFrame of shape (n_iter_, n_columns)
     ``epoch, train_loss, val_loss, lr, epoch_time`` (seconds); ``val_loss`` with validation data
-    only. ``train_loss`` is the mean over the epoch's steps, each before its update."""
+    only. ``train_loss`` is the mean over the epoch's steps, each before its update. ``lr`` is that
+    of the epoch's first step; with rules there is a column ``lr[pattern]`` for each."""

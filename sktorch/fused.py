@@ -15,14 +15,14 @@ class _Fused:
     """Mixin that goes straight to the fused kernel once every parameter has its state.
 
     The step of torch is taken instead while it has not: in the first step, where a parameter
-    has no gradient, with a closure, and with hooks.
+    has no gradient, with a closure, with hooks, and under a gradient scaler.
     """
 
     _sorted = None
 
     def step(self, closure=None):
         """Update the parameters, as torch's own class does."""
-        if self._sorted is None or closure is not None or self._hooked():
+        if self._sorted is None or closure is not None or self._needs_torch():
             return self._torch_step(closure)
         gradients = [[p.grad for p in params] for _, params, *_ in self._sorted]
         if any(g is None for group in gradients for g in group):
@@ -49,8 +49,9 @@ class _Fused:
     def _states(self, params, key):
         return [self.state.get(p, {})[key] for p in params]
 
-    def _hooked(self):
-        return self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+    def _needs_torch(self):
+        scaled = getattr(self, "found_inf", None) is not None
+        return scaled or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
 
     def load_state_dict(self, state_dict):
         """Take over another optimizer's state, as torch's own class does."""

@@ -4,25 +4,23 @@
 ``(y_pred, y_true, **params) -> (n_samples,)`` and a line here; weights, reduction
 and ``predict_proba`` follow from the line.
 
-Classification losses take targets in one of two layouts: ``"index"``, class numbers of
-shape ``(n_samples,)`` against one output for each class; and ``"indicator"``, zeros and ones
-of the same shape as the output, for two classes with one output and for multilabel data.
+Targets come in one of three layouts: ``"index"``, class numbers of shape ``(n_samples,)`` against
+one output for each class; ``"indicator"``, zeros and ones of the shape of the output, for two
+classes with one output and for multilabel data; ``"values"``, of shape ``(n_samples, n_targets)``.
 """
 
-import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from numbers import Real
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sktorch.specs import check_arguments, describe, lookup
+from sktorch.specs import describe, lookup
 
-__all__ = ["LOSSES", "Loss", "Objective", "Signature", "build_objective", "find_loss"]
+__all__ = ["LOSSES", "FocalLoss", "Loss", "SCELoss", "find_loss"]
 
 
 def _row_mean(values):
@@ -30,7 +28,7 @@ def _row_mean(values):
     return values if values.ndim == 1 else values.flatten(1).mean(1)
 
 
-# Classification ---------------------------------------------------------------------------------
+# Classification, from logits --------------------------------------------------------------------
 
 
 def cross_entropy(y_pred, y_true, label_smoothing=0.0):
@@ -40,15 +38,20 @@ def cross_entropy(y_pred, y_true, label_smoothing=0.0):
     (Szegedy et al., 2016).
     """
     if y_true.is_floating_point():
-        return bce(y_pred, y_true * (1 - label_smoothing) + label_smoothing / 2)
+        return bce(y_pred, _smoothed(y_true, label_smoothing))
     return F.cross_entropy(y_pred, y_true, reduction="none", label_smoothing=label_smoothing)
 
 
 def _mean_cross_entropy(y_pred, y_true, label_smoothing=0.0):
     if y_true.is_floating_point():
-        y_true = y_true * (1 - label_smoothing) + label_smoothing / 2 if label_smoothing else y_true
-        return F.binary_cross_entropy_with_logits(y_pred, y_true)
+        return F.binary_cross_entropy_with_logits(y_pred, _smoothed(y_true, label_smoothing))
     return F.cross_entropy(y_pred, y_true, label_smoothing=label_smoothing)
+
+
+def _smoothed(indicator, label_smoothing):
+    if not label_smoothing:
+        return indicator
+    return indicator * (1 - label_smoothing) + label_smoothing / 2
 
 
 def bce(y_pred, y_true):
@@ -60,22 +63,26 @@ def focal(y_pred, y_true, gamma=2.0, alpha="auto"):
     """Cross entropy times ``alpha_t (1 - p_t)**gamma``: easy samples count less.
 
     ``alpha`` weights the positive class, its complement the negative; a list weights each class;
-    ``"auto"`` is 0.75 for two classes and None, no weights, for more (Lin et al., 2017).
+    None is no weights; ``"auto"`` is 0.75 for two classes and None for more (Lin et al., 2017).
     """
     if y_true.is_floating_point():
         signed = y_pred * (2 * y_true - 1)
-        modulation = torch.exp(gamma * F.logsigmoid(-signed))
-        values = modulation * -F.logsigmoid(signed)
+        values = torch.exp(gamma * F.logsigmoid(-signed)) * -F.logsigmoid(signed)
         alpha = 0.75 if alpha == "auto" else alpha
         if alpha is not None:
             values = values * (y_true * alpha + (1 - y_true) * (1 - alpha))
         return _row_mean(values)
-    log_p = F.log_softmax(y_pred, dim=1).gather(1, y_true.unsqueeze(1)).squeeze(1)
+    log_p = _picked(F.log_softmax(y_pred, dim=1), y_true)
     # Clamped away from 0, where the gradient of a power below 1 is infinite.
     modulation = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny) ** gamma
     values = modulation * -log_p
     weights = _class_weights(alpha, y_pred)
     return values if weights is None else values * weights[y_true]
+
+
+def _picked(scores, classes):
+    """Return each sample's score of its own class, of shape (n_samples,)."""
+    return scores.gather(1, classes.unsqueeze(1)).squeeze(1)
 
 
 def _class_weights(alpha, y_pred):
@@ -94,6 +101,99 @@ def _class_weights(alpha, y_pred):
     return torch.as_tensor(alpha, dtype=y_pred.dtype, device=y_pred.device)
 
 
+def sce(y_pred, y_true, a=1.0, b=1.0):
+    """Symmetric cross entropy ``a CE + b RCE``, which bears wrong labels (Wang et al., 2019).
+
+    ``RCE = -sum p log q`` swaps prediction and label; both are clamped to ``[1e-4, 1]``.
+    """
+    floor = 1e-4
+    if y_true.is_floating_point():
+        p = torch.sigmoid(y_pred)
+        wrong = torch.where(y_true > 0.5, 1 - p, p).clamp(floor, 1)
+        values = F.binary_cross_entropy_with_logits(y_pred, y_true, reduction="none")
+        return _row_mean(a * values - b * wrong * torch.log(torch.tensor(floor)).item())
+    p = F.softmax(y_pred, dim=1).clamp(floor, 1)
+    wrong = p.sum(1) - _picked(p, y_true)
+    values = F.cross_entropy(y_pred, y_true, reduction="none")
+    return a * values - b * wrong * torch.log(torch.tensor(floor)).item()
+
+
+def hinge(y_pred, y_true):
+    """``max(0, 1 - margin)``; of several classes the margin to the best of the others.
+
+    For several classes as Crammer and Singer (2001). It gives no probabilities.
+    """
+    if y_true.is_floating_point():
+        return _row_mean(F.relu(1 - y_pred * (2 * y_true - 1)))
+    own = F.one_hot(y_true, y_pred.shape[1]).bool()
+    best_other = y_pred.masked_fill(own, -torch.inf).amax(1)
+    return F.relu(1 - _picked(y_pred, y_true) + best_other)
+
+
+# Classification, from probabilities -------------------------------------------------------------
+
+
+def bce_probability(y_pred, y_true):
+    """Binary cross entropy of probabilities, for a net that ends in a sigmoid."""
+    return _row_mean(F.binary_cross_entropy(y_pred, y_true, reduction="none"))
+
+
+def nll(y_pred, y_true):
+    """Negative log likelihood of log probabilities, for a net that ends in a log-softmax."""
+    return F.nll_loss(y_pred, y_true, reduction="none")
+
+
+def kl_div(y_pred, y_true):
+    """Kullback-Leibler divergence of log probabilities from ``y_true``, summed over classes.
+
+    ``y_true`` is a distribution over the classes, or the number of the one class.
+    """
+    if not y_true.is_floating_point():
+        return nll(y_pred, y_true)
+    return F.kl_div(y_pred, y_true, reduction="none").sum(1)
+
+
+class AdaptiveLogSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
+    """Softmax over many classes of very unequal frequency, with weights of its own.
+
+    The net gives features, of any width. Frequent classes share a small softmax, rare ones larger
+    clusters reached through it (Grave et al., 2017).
+
+    Parameters
+    ----------
+    n_features, n_outputs : int
+        Width of the net's output, and number of classes.
+    counts : Tensor of shape (n_outputs,)
+        Samples of each class: the clusters go by frequency.
+    cutoffs : list of int or None
+        Ends of the clusters among classes in order of frequency; None is a tenth and a half.
+    div_value : float
+        How much narrower each cluster is than the one before.
+    """
+
+    def __init__(self, n_features, n_outputs, counts, cutoffs=None, div_value=4.0):
+        if cutoffs is None:
+            ends = {max(1, n_outputs // 10), n_outputs // 2}
+            cutoffs = sorted(end for end in ends if 0 < end < n_outputs)
+        if n_features < div_value ** len(cutoffs):
+            raise ValueError(
+                f"net must give at least {math.ceil(div_value ** len(cutoffs))} features for "
+                f"{len(cutoffs)} cutoffs and div_value={div_value}, got {n_features}"
+            )
+        super().__init__(n_features, n_outputs, cutoffs, div_value=div_value)
+        rank = torch.empty(n_outputs, dtype=torch.int64)
+        rank[torch.argsort(counts, descending=True, stable=True)] = torch.arange(n_outputs)
+        self.register_buffer("rank", rank)
+
+    def forward(self, y_pred, y_true):
+        """Return the negative log likelihood, of shape (n_samples,)."""
+        return -super().forward(y_pred, self.rank[y_true]).output
+
+    def log_probabilities(self, y_pred):
+        """Return log probabilities of shape (n_samples, n_outputs)."""
+        return self.log_prob(y_pred)[:, self.rank]
+
+
 # Regression -------------------------------------------------------------------------------------
 
 
@@ -107,30 +207,70 @@ def absolute_error(y_pred, y_true):
     return _row_mean(F.l1_loss(y_pred, y_true, reduction="none"))
 
 
+def smooth_l1(y_pred, y_true, beta=1.0):
+    """Squared error over ``2 beta`` up to ``beta``, absolute beyond (Girshick, 2015)."""
+    return _row_mean(F.smooth_l1_loss(y_pred, y_true, reduction="none", beta=beta))
+
+
 def huber(y_pred, y_true, delta=1.0):
     """Half the squared error up to ``delta``, linear beyond (Huber, 1964)."""
     return _row_mean(F.huber_loss(y_pred, y_true, reduction="none", delta=delta))
 
 
+def quantile(y_pred, y_true, quantile=0.5):
+    """Pinball loss, least at the ``quantile`` of y (Koenker and Bassett, 1978)."""
+    error = y_true - y_pred
+    return _row_mean(torch.maximum(quantile * error, (quantile - 1) * error))
+
+
+def poisson(y_pred, y_true):
+    """Half the Poisson deviance; the net gives the logarithm of the mean, y is a count or rate."""
+    return _row_mean(y_pred.exp() - y_true * y_pred + torch.xlogy(y_true, y_true) - y_true)
+
+
+def gamma(y_pred, y_true):
+    """Half the Gamma deviance; the net gives the logarithm of the mean, y is positive."""
+    log_ratio = y_true.log() - y_pred
+    return _row_mean(log_ratio.exp() - 1 - log_ratio)
+
+
+def gaussian_nll(y_pred, y_true):
+    """Negative log likelihood of a normal, less its constant; the net gives mean and log variance.
+
+    The first half of the outputs are means, the second the logarithms of the variances
+    (Nix and Weigend, 1994).
+    """
+    mean, log_variance = y_pred.chunk(2, dim=1)
+    return _row_mean(0.5 * (log_variance + (y_true - mean) ** 2 * torch.exp(-log_variance)))
+
+
+def cosine(y_pred, y_true):
+    """One minus the cosine of the angle between the rows of ``y_pred`` and ``y_true``."""
+    return 1 - F.cosine_similarity(y_pred, y_true, dim=1)
+
+
 # The registry -----------------------------------------------------------------------------------
 
 
-def _positive(value):
-    return isinstance(value, Real) and value > 0
+def _number(holds):
+    return lambda value: isinstance(value, Real) and not isinstance(value, bool) and holds(value)
 
 
-def _not_negative(value):
-    return isinstance(value, Real) and value >= 0
-
-
-def _fraction(value):
-    return isinstance(value, Real) and 0 <= value < 1
+_POSITIVE = (_number(lambda v: 0 < v < float("inf")), "a number > 0")
+_NOT_NEGATIVE = (_number(lambda v: 0 <= v < float("inf")), "a number >= 0")
+_SHARE = (_number(lambda v: 0 <= v < 1), "a number in [0, 1)")
+_INSIDE = (_number(lambda v: 0 < v < 1), "a number in (0, 1)")
 
 
 def _is_alpha(value):
-    if value is None or isinstance(value, Real):
-        return value is None or 0 <= value <= 1
-    return value == "auto" if isinstance(value, str) else all(_not_negative(v) for v in value)
+    if value is None or isinstance(value, str):
+        return value in (None, "auto")
+    if isinstance(value, Real):
+        return 0 <= value <= 1
+    try:
+        return all(_NOT_NEGATIVE[0](v) for v in value)
+    except TypeError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -140,15 +280,24 @@ class Loss:
     Parameters
     ----------
     pointwise : callable
-        ``(y_pred, y_true, **params) -> (n_samples,)``.
-    meaning : {"logits", "log_probabilities", "probabilities", "values"} or None
-        What the loss takes the net's output to mean; None for a user's loss that does not say.
+        ``(y_pred, y_true, **params) -> (n_samples,)``; or a module class of the same, with
+        parameters of its own.
+    meaning : str or None
+        What the loss takes the net's output to mean: "logits", "margins", "log_probabilities",
+        "probabilities", "features", "values", "log_mean", "mean_and_log_variance"; None for a
+        user's loss that does not say.
     targets : tuple of {"index", "indicator", "values"}
-        Layouts of ``y_true`` it takes; the first is preferred.
+        Layouts of ``y_true`` it takes.
     mean : callable, optional
         The same averaged over samples in one call of torch, for samples without weights.
     constraints : dict
         For each parameter a predicate and the words for it.
+    outputs_per_target : int, default=1
+        Numbers the net gives for each value to predict.
+    scaling : {"standard", "mean"} or None, default="standard"
+        How values may be scaled before the loss sees them.
+    takes : (callable, str), optional
+        A predicate over the values it is defined for, and the words for it.
     """
 
     pointwise: Callable
@@ -156,56 +305,88 @@ class Loss:
     targets: tuple
     mean: Callable | None = None
     constraints: Mapping = field(default_factory=dict)
+    outputs_per_target: int = 1
+    scaling: str | None = "standard"
+    takes: tuple | None = None
 
 
-class Signature(NamedTuple):
-    """What the net of a fit takes and gives.
-
-    Parameters
-    ----------
-    input_dtype : torch.dtype
-    width : int
-        Numbers it gives for each sample.
-    layout : {"index", "indicator", "values"}
-        Layout of the targets it is compared with.
-    meaning : {"logits", "log_probabilities", "probabilities", "values"}
-    """
-
-    input_dtype: torch.dtype
-    width: int
-    layout: str
-    meaning: str
-
+_BOTH = ("index", "indicator")
+_VALUES = ("values",)
 
 LOSSES = {
     "cross_entropy": Loss(
         cross_entropy,
         "logits",
-        ("index", "indicator"),
+        _BOTH,
         mean=_mean_cross_entropy,
-        constraints={"label_smoothing": (_fraction, "a number in [0, 1)")},
+        constraints={"label_smoothing": _SHARE},
     ),
     "bce": Loss(bce, "logits", ("indicator",), mean=F.binary_cross_entropy_with_logits),
+    "bce_probability": Loss(
+        bce_probability, "probabilities", ("indicator",), mean=F.binary_cross_entropy
+    ),
+    "nll": Loss(nll, "log_probabilities", ("index",), mean=F.nll_loss),
+    "kl_div": Loss(
+        kl_div,
+        "log_probabilities",
+        ("index", "values"),
+        scaling=None,
+        takes=(
+            lambda y: (y >= 0).all() and abs(y.sum(1) - 1).max() < 1e-3,
+            "distributions: rows that are not negative and sum to 1",
+        ),
+    ),
     "focal": Loss(
         focal,
         "logits",
-        ("index", "indicator"),
+        _BOTH,
         constraints={
-            "gamma": (_not_negative, "a number >= 0"),
+            "gamma": _NOT_NEGATIVE,
             "alpha": (
                 _is_alpha,
                 'a number in [0, 1], a list of one weight a class, None or "auto"',
             ),
         },
     ),
-    "squared_error": Loss(squared_error, "values", ("values",), mean=F.mse_loss),
-    "absolute_error": Loss(absolute_error, "values", ("values",), mean=F.l1_loss),
-    "huber": Loss(
-        huber,
+    "sce": Loss(sce, "logits", _BOTH, constraints={"a": _NOT_NEGATIVE, "b": _NOT_NEGATIVE}),
+    "hinge": Loss(hinge, "margins", _BOTH),
+    "adaptive_log_softmax": Loss(
+        AdaptiveLogSoftmax,
+        "features",
+        ("index",),
+        constraints={
+            "cutoffs": (lambda v: v is None or list(v) == sorted(set(v)), "a rising list of int"),
+            "div_value": _POSITIVE,
+        },
+    ),
+    "squared_error": Loss(squared_error, "values", _VALUES, mean=F.mse_loss),
+    "absolute_error": Loss(absolute_error, "values", _VALUES, mean=F.l1_loss),
+    "smooth_l1": Loss(
+        smooth_l1, "values", _VALUES, mean=F.smooth_l1_loss, constraints={"beta": _POSITIVE}
+    ),
+    "huber": Loss(huber, "values", _VALUES, mean=F.huber_loss, constraints={"delta": _POSITIVE}),
+    "poisson": Loss(
+        poisson,
+        "log_mean",
+        _VALUES,
+        scaling="mean",
+        takes=(lambda y: (y >= 0).all(), "values that are not negative"),
+    ),
+    "gamma": Loss(
+        gamma,
+        "log_mean",
+        _VALUES,
+        scaling="mean",
+        takes=(lambda y: (y > 0).all(), "values that are positive"),
+    ),
+    "quantile": Loss(quantile, "values", _VALUES, constraints={"quantile": _INSIDE}),
+    "gaussian_nll": Loss(gaussian_nll, "mean_and_log_variance", _VALUES, outputs_per_target=2),
+    "cosine": Loss(
+        cosine,
         "values",
-        ("values",),
-        mean=F.huber_loss,
-        constraints={"delta": (_positive, "a number > 0")},
+        _VALUES,
+        scaling=None,
+        takes=(lambda y: y.any(1).all(), "rows that are not all zero"),
     ),
 }
 
@@ -222,6 +403,7 @@ _TORCH_LOSSES = {
         ("logits", ("indicator",)),
     ),
     **dict.fromkeys([nn.NLLLoss, F.nll_loss], ("log_probabilities", ("index",))),
+    **dict.fromkeys([nn.MultiMarginLoss, F.multi_margin_loss], ("margins", ("index",))),
     **dict.fromkeys(
         [
             nn.BCELoss,
@@ -245,7 +427,15 @@ def find_loss(loss, *, classification):
         meaning None where it is to predict labels: the net's output will tell.
     """
     if isinstance(loss, str):
-        own = {n: e for n, e in LOSSES.items() if ("values" not in e.targets) == classification}
+        own = {
+            name: entry
+            for name, entry in LOSSES.items()
+            if (
+                any(t in _BOTH for t in entry.targets)
+                if classification
+                else "values" in entry.targets
+            )
+        }
         if loss in LOSSES and loss not in own:
             raise ValueError(
                 f"loss={loss!r} is for {'values' if classification else 'class labels'}, which "
@@ -259,117 +449,99 @@ def find_loss(loss, *, classification):
             f"(y_pred, y_true) -> loss, got {describe(loss)}. Names: {', '.join(LOSSES)}."
         )
     if not classification:
-        return Loss(loss, "values", ("values",))
+        return Loss(loss, "values", _VALUES)
     kind = type(loss) if isinstance(loss, nn.Module) else loss
-    meaning, targets = _TORCH_LOSSES.get(kind, (None, ("index", "indicator")))
+    if kind in (FocalLoss, SCELoss):
+        return Loss(loss, "logits", _BOTH)
+    meaning, targets = _TORCH_LOSSES.get(kind, (None, _BOTH))
     return Loss(loss, meaning, targets)
 
 
-# The objective ----------------------------------------------------------------------------------
+# For loops of one's own -------------------------------------------------------------------------
 
 
-class Objective:
-    """The loss of a batch as one number: ``sum(w * loss) / sum(w)``.
+class _PointwiseLoss(nn.Module):
+    """A pointwise loss as a module, with the ``reduction`` of torch's own."""
 
-    Parameters
-    ----------
-    mean : callable
-        ``(y_pred, y_true) -> scalar``, used where samples have no weights.
-    pointwise : callable or None
-        ``(y_pred, y_true) -> (n_samples,)``; None where the user's loss gives a scalar only.
-    module : nn.Module or None
-        The loss as a module, if it is one: its parameters are trained with the net's.
-    """
+    def __init__(self, name, reduction, **parameters):
+        super().__init__()
+        check_parameters(LOSSES[name], parameters, prefix="")
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}.')
+        self.name = name
+        self.reduction = reduction
+        self.parameters_of_loss = parameters
 
-    def __init__(self, mean, pointwise=None, module=None):
-        self.mean = mean
-        self.pointwise = pointwise
-        self.module = module
+    def forward(self, y_pred, y_true):
+        """Return the loss, a scalar or of shape (n_samples,)."""
+        values = LOSSES[self.name].pointwise(y_pred, y_true, **self.parameters_of_loss)
+        return values if self.reduction == "none" else getattr(values, self.reduction)()
 
-    def __call__(self, y_pred, y_true, weight, total):
-        """Loss of a batch of total weight ``total``; ``weight`` is None or ``(n_samples,)``."""
-        if weight is None:
-            return self.mean(y_pred, y_true)
-        return torch.dot(self.pointwise(y_pred, y_true), weight) / total
-
-    def parameters(self):
-        """Named parameters of the loss itself, called ``loss.<name>``."""
-        named = [] if self.module is None else self.module.named_parameters()
-        return [(f"loss.{name}", parameter) for name, parameter in named]
+    def extra_repr(self):
+        """Show the parameters."""
+        return ", ".join(f"{name}={value}" for name, value in self.parameters_of_loss.items())
 
 
-def build_objective(loss, arguments, entry, *, weighted):
-    """Build the objective of one fit.
+class FocalLoss(_PointwiseLoss):
+    """Focal loss of logits (Lin et al., 2017): mean of ``alpha_t (1 - p_t)**gamma CE``.
 
     Parameters
     ----------
-    loss : str, nn.Module, class or callable
-        What the user gave.
-    arguments : dict
-        The ``loss__`` parameters.
-    entry : Loss
-        From ``find_loss``.
-    weighted : bool
-        Whether samples have weights.
+    gamma : float, default=2.0
+        How much less easy samples count; 0 is weighted cross entropy.
+    alpha : float, list of float, None or "auto", default="auto"
+        Weight of the positive class, its complement that of the negative; or a weight for each
+        class; None for no weights. "auto" is 0.75 for two classes and None for more.
+    reduction : {"mean", "sum", "none"}, default="mean"
+
+    Notes
+    -----
+    Called with logits and targets: integers of shape (n_samples,) against logits of shape
+    (n_samples, n_classes); or zeros and ones of the dtype and the shape of the logits, for two
+    classes with one output and for multilabel data, where the mean over labels is taken.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktorch.losses import FocalLoss
+    >>> logits = torch.logit(torch.tensor([[0.9], [0.1]]))
+    >>> round(FocalLoss()(logits, torch.tensor([[1.0], [0.0]])).item(), 4)
+    0.0005
     """
-    if isinstance(loss, str):
-        return _built_in_objective(arguments, entry)
-    if isinstance(loss, nn.Module):
-        if arguments:
-            raise ValueError(
-                f"loss__{next(iter(arguments))} cannot be set: loss is an instance of "
-                f"{type(loss).__name__}, already built. Pass its class to set its parameters."
-            )
-        return _module_objective(copy.deepcopy(loss), weighted)
-    if isinstance(loss, type):
-        check_arguments(loss, arguments, "loss")
-        return _module_objective(loss(**arguments), weighted)
-    check_arguments(loss, arguments, "loss", reserved=("y_pred", "y_true"))
-    return _callable_objective(partial(loss, **arguments), None, describe(loss), weighted)
+
+    def __init__(self, gamma=2.0, alpha="auto", reduction="mean"):
+        super().__init__("focal", reduction, gamma=gamma, alpha=alpha)
 
 
-def _built_in_objective(arguments, entry):
-    check_arguments(entry.pointwise, arguments, "loss", reserved=("y_pred", "y_true"))
-    for name, value in arguments.items():
+class SCELoss(_PointwiseLoss):
+    """Symmetric cross entropy of logits, for noisy labels (Wang et al., 2019): ``a CE + b RCE``.
+
+    Parameters
+    ----------
+    a, b : float, default=1.0
+        Weights of cross entropy and of reverse cross entropy, ``-sum p log q`` with the
+        prediction p and the one-hot label q clamped to ``[1e-4, 1]``.
+    reduction : {"mean", "sum", "none"}, default="mean"
+
+    Notes
+    -----
+    Takes the same shapes as ``FocalLoss``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktorch.losses import SCELoss
+    >>> SCELoss()(torch.zeros(1, 2), torch.tensor([0])).round(decimals=3)
+    tensor(5.2980)
+    """
+
+    def __init__(self, a=1.0, b=1.0, reduction="mean"):
+        super().__init__("sce", reduction, a=a, b=b)
+
+
+def check_parameters(entry, parameters, prefix="loss__"):
+    """Refuse values that the loss of ``entry`` has no meaning for."""
+    for name, value in parameters.items():
         holds, words = entry.constraints[name]
         if not holds(value):
-            raise ValueError(f"loss__{name} must be {words}, got {value!r}.")
-    pointwise = partial(entry.pointwise, **arguments) if arguments else entry.pointwise
-    if entry.mean is None:
-        return Objective(lambda y_pred, y_true: pointwise(y_pred, y_true).mean(), pointwise)
-    return Objective(partial(entry.mean, **arguments) if arguments else entry.mean, pointwise)
-
-
-def _module_objective(module, weighted):
-    if weighted and hasattr(module, "reduction"):
-        module.reduction = "none"
-    return _callable_objective(module, module, describe(type(module)), weighted)
-
-
-def _callable_objective(function, module, name, weighted):
-    """Wrap a loss of unknown shape: one number a sample, one an output, or one in all."""
-
-    def values_of(y_pred, y_true):
-        values = function(y_pred, y_true)
-        if not isinstance(values, torch.Tensor):
-            raise ValueError(f"loss: {name} must return a tensor, got {describe(values)}.")
-        if values.ndim and values.shape[0] != y_true.shape[0]:
-            raise ValueError(
-                f"loss: {name} must return one number for each sample, or one in all, got shape "
-                f"{tuple(values.shape)} for {y_true.shape[0]} samples."
-            )
-        return values
-
-    def pointwise(y_pred, y_true):
-        values = values_of(y_pred, y_true)
-        if not values.ndim:
-            raise ValueError(
-                f"loss: {name} returns one number in all, so it cannot take sample_weight or "
-                "class_weight. Return one number for each sample, or fit without weights."
-            )
-        return _row_mean(values)
-
-    def mean(y_pred, y_true):
-        return values_of(y_pred, y_true).mean()
-
-    return Objective(mean, pointwise if weighted else None, module)
+            raise ValueError(f"{prefix}{name} must be {words}, got {value!r}.")

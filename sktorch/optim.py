@@ -1,72 +1,88 @@
-"""Optimizers and the groups of parameters they update.
+"""Optimizers, the groups of parameters they update, and schedules of their learning rate.
 
-``OPTIMIZERS`` is the registry: torch's own optimizers by their names in lower case.
+``OPTIMIZERS`` and ``SCHEDULERS`` are the registries: torch's own by their names in lower case.
 """
 
 import inspect
+import math
 
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 
 from sktorch.fused import FUSED
-from sktorch.specs import accepted_arguments, check_arguments, describe, lookup
+from sktorch.rules import apply_rule
+from sktorch.specs import accepted_arguments, check_arguments, describe
 
-__all__ = ["OPTIMIZERS", "build_optimizer", "parameter_groups"]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULERS",
+    "build_optimizer",
+    "build_scheduler",
+    "find_scheduler",
+    "needs_closure",
+    "parameter_groups",
+]
 
-# What the loop does not give: a closure, sparse gradients.
-_UNSERVED = (torch.optim.LBFGS, torch.optim.SparseAdam)
-OPTIMIZERS = {
-    name.lower(): kind
-    for name, kind in vars(torch.optim).items()
-    if inspect.isclass(kind)
-    and issubclass(kind, torch.optim.Optimizer)
-    and kind not in (torch.optim.Optimizer, *_UNSERVED)
-}
+
+def _classes(module, base, without):
+    """Return the classes of a module of torch by their names in lower case."""
+    return {
+        name.lower(): kind
+        for name, kind in vars(module).items()
+        if inspect.isclass(kind) and issubclass(kind, base) and kind not in without
+    }
+
+
+# Optimizers -------------------------------------------------------------------------------------
+
+OPTIMIZERS = _classes(torch.optim, torch.optim.Optimizer, {torch.optim.Optimizer})
 
 _FILLED = ("params", "lr", "weight_decay")
-_NORMS = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-def parameter_groups(net, extra, *, weight_decay):
-    """Sort trainable parameters by their decay.
+def parameter_groups(net, extra, *, lr, weight_decay):
+    """Sort trainable parameters by their learning rate and decay.
 
     Parameters
     ----------
     net : nn.Module
     extra : list of (name, parameter)
-        Parameters beside the net's, such as the loss's own; never decayed.
-    weight_decay : float
-        Applied to weight matrices; biases and the parameters of norms are spared.
+        Parameters beside the net's, such as the loss's own.
+    lr, weight_decay : float, mapping or callable
+        As in ``apply_rule``. A plain decay spares biases, the parameters of norms, and ``extra``.
 
     Returns
     -------
     groups : list of dict
-        ``{"params": [...], "weight_decay": float}``, as torch's optimizers take them.
+        ``{"params", "names", "lr", "weight_decay", "rule"}``; the rule is the pattern that gave
+        ``lr``, or None.
     """
-    in_norms = {id(p) for m in net.modules() if isinstance(m, _NORMS) for p in m.parameters()}
-    decayed, spared = [], [p for _, p in extra if p.requires_grad]
-    for name, parameter in net.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        is_weight = parameter.ndim >= 2 and not name.endswith("bias")
-        (decayed if is_weight and id(parameter) not in in_norms else spared).append(parameter)
-    if not decayed and not spared:
+    named = [(n, p) for n, p in (*net.named_parameters(), *extra) if p.requires_grad]
+    if not any(True for p in net.parameters() if p.requires_grad):
         raise ValueError(
             "net has no parameter to train: it has none, or all have requires_grad=False. "
             "Set requires_grad=True on those to be trained."
         )
-    if weight_decay == 0:
-        return [{"params": decayed + spared, "weight_decay": 0.0}]
-    groups = [(decayed, float(weight_decay)), (spared, 0.0)]
-    return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
+    in_norms = {id(p) for m in net.modules() if isinstance(m, _NORMS) for p in m.parameters()}
+    others = in_norms | {id(p) for _, p in extra}
+
+    def spared(name, parameter):
+        return parameter.ndim < 2 or name.endswith("bias") or id(parameter) in others
+
+    rates = apply_rule(lr, named, "lr")
+    decays = apply_rule(weight_decay, named, "weight_decay", spared=spared, default=0.0)
+    groups = {}
+    for (name, parameter), (rate, pattern), (decay, _) in zip(named, rates, decays, strict=True):
+        empty = {"params": [], "names": [], "lr": rate, "weight_decay": decay, "rule": pattern}
+        group = groups.setdefault((pattern, rate, decay), empty)
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
 
 
-def build_optimizer(optimizer, arguments, groups, *, lr):
+def build_optimizer(optimizer, arguments, groups):
     """Build the optimizer of one fit.
 
     Parameters
@@ -77,37 +93,166 @@ def build_optimizer(optimizer, arguments, groups, *, lr):
         The ``optimizer__`` parameters.
     groups : list of dict
         From ``parameter_groups``.
-    lr : float
     """
-    if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
-        kind = optimizer
-    elif isinstance(optimizer, str):
-        kind = lookup(optimizer, OPTIMIZERS, "optimizer")
-    else:
-        raise ValueError(
-            "optimizer must be a name or a class of torch.optim (not an instance: it is built anew "
-            f"for each fit), got {describe(optimizer)}. Names: {', '.join(OPTIMIZERS)}."
-        )
-    if issubclass(kind, _UNSERVED):
-        raise ValueError(
-            f"optimizer: {describe(kind)} needs a closure or sparse gradients, which are not given "
-            f"here. Use one of {', '.join(OPTIMIZERS)}."
-        )
+    kind = _find(optimizer, OPTIMIZERS, torch.optim.Optimizer, "optimizer")
     check_arguments(kind, arguments, "optimizer", reserved=_FILLED)
     names, open_ended = accepted_arguments(kind)
+    settings = dict(arguments)
+    if kind is torch.optim.LBFGS:
+        groups = _one_group(groups)
     if "weight_decay" not in names and not open_ended:
         if any(group["weight_decay"] for group in groups):
             raise ValueError(
                 f"weight_decay: {describe(kind)} has no weight decay. Set weight_decay=0."
             )
-        groups = [{"params": group["params"]} for group in groups]
-    settings = dict(arguments)
+        groups = [{k: v for k, v in group.items() if k != "weight_decay"} for group in groups]
     if "fused" in names and not {"fused", "foreach", "differentiable"} & settings.keys():
         # One kernel for all parameters; torch offers it for floating tensors only.
         settings["fused"] = all(p.is_floating_point() for g in groups for p in g["params"])
         kind = FUSED.get(kind, kind) if settings["fused"] else kind
     try:
-        return kind(groups, lr=lr, **settings)
+        return kind(groups, lr=groups[0]["lr"], **settings)
     except (TypeError, ValueError, RuntimeError) as error:
-        given = {"lr": lr, **{f"optimizer__{name}": value for name, value in arguments.items()}}
+        given = {
+            "lr": groups[0]["lr"],
+            **{f"optimizer__{name}": value for name, value in arguments.items()},
+        }
         raise ValueError(f"optimizer: {describe(kind)} refused {given}: {error}") from error
+
+
+def _one_group(groups):
+    """Merge groups for an optimizer that takes one; they must not differ."""
+    if len({(group["lr"], group["weight_decay"]) for group in groups}) > 1:
+        raise ValueError(
+            "lr and weight_decay must be one number each for optimizer='lbfgs', which has a "
+            "single group of parameters, and weight_decay 0. Use l2 instead."
+        )
+    merged = {**groups[0], "params": [], "names": []}
+    for group in groups:
+        merged["params"] += group["params"]
+        merged["names"] += group["names"]
+    return [merged]
+
+
+def needs_closure(optimizer):
+    """Whether ``optimizer`` evaluates the loss several times a step."""
+    return inspect.signature(type(optimizer).step).parameters["closure"].default is (
+        inspect.Parameter.empty
+    )
+
+
+def _find(given, registry, base, parameter, aliases=()):
+    """Return the class that ``given`` names or is."""
+    if isinstance(given, type) and issubclass(given, base):
+        return given
+    if not isinstance(given, str):
+        raise ValueError(
+            f"{parameter} must be a name or a class of torch.optim (not an instance: it is built "
+            f"anew for each fit), got {describe(given)}. Names: {', '.join(registry)}."
+        )
+    plain = given.lower().replace("_", "")
+    for name in (plain, f"{plain}lr", dict(aliases).get(plain)):
+        if name in registry:
+            return registry[name]
+    raise ValueError(
+        f"{parameter}={given!r} is not known. Known names: {', '.join(sorted(registry))}."
+    )
+
+
+# Schedules --------------------------------------------------------------------------------------
+
+
+class WarmupCosineLR(lr_scheduler.LambdaLR):
+    """Rise linearly to the learning rate, then fall to zero along a cosine; stepped each step.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    total_steps : int
+        Steps of the fit; filled by the estimator.
+    warmup : float, default=0.1
+        Share of the steps in which to rise, in [0, 1).
+    final : float, default=0.0
+        Share of the learning rate to end with, in [0, 1].
+    """
+
+    def __init__(self, optimizer, total_steps, warmup=0.1, final=0.0):
+        if not 0 <= warmup < 1 or not 0 <= final <= 1:
+            raise ValueError(f"warmup={warmup} must be in [0, 1), final={final} in [0, 1]")
+        rise = max(1, round(warmup * total_steps)) if warmup else 0
+
+        def factor(step):
+            if step < rise:
+                return (step + 1) / rise
+            share = (step - rise) / max(1, total_steps - rise)
+            return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+        super().__init__(optimizer, factor)
+
+
+_BASES = {
+    lr_scheduler.LRScheduler,
+    lr_scheduler._LRScheduler,
+    lr_scheduler.SequentialLR,
+    lr_scheduler.ChainedScheduler,
+}
+SCHEDULERS = {
+    **_classes(lr_scheduler, lr_scheduler.LRScheduler, _BASES),
+    "warmupcosinelr": WarmupCosineLR,
+}
+_ALIASES = {
+    "cosine": "cosineannealinglr",
+    "plateau": "reducelronplateau",
+    "warmupcosine": "warmupcosinelr",
+}
+_EACH_STEP = (lr_scheduler.OneCycleLR, lr_scheduler.CyclicLR, WarmupCosineLR)
+
+
+def find_scheduler(scheduler):
+    """Return the class that ``lr_scheduler=`` names or is."""
+    return _find(scheduler, SCHEDULERS, lr_scheduler.LRScheduler, "lr_scheduler", _ALIASES)
+
+
+def build_scheduler(scheduler, arguments, optimizer, *, max_epochs, steps_per_epoch):
+    """Build the schedule of one fit.
+
+    Parameters
+    ----------
+    scheduler : str or class
+        A key of ``SCHEDULERS``, with or without its "lr" and with underscores or without, or a
+        subclass of torch's ``LRScheduler``.
+    arguments : dict
+        The ``lr_scheduler__`` parameters. ``T_max`` and ``total_iters`` are ``max_epochs``
+        where not given, ``total_steps`` the steps of the fit, ``max_lr`` the learning rate.
+    optimizer : Optimizer
+    max_epochs, steps_per_epoch : int
+
+    Returns
+    -------
+    scheduler : LRScheduler
+    when : {"step", "epoch", "plateau"}
+        When to step it; "plateau" each epoch with the monitored value.
+    """
+    kind = find_scheduler(scheduler)
+    check_arguments(kind, arguments, "lr_scheduler", reserved=("optimizer", "last_epoch"))
+    names, _ = accepted_arguments(kind)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    filled = {
+        "T_max": max_epochs,
+        "total_iters": max_epochs,
+        "total_steps": max_epochs * steps_per_epoch,
+        "max_lr": rates,
+    }
+    if {"epochs", "steps_per_epoch"} & arguments.keys():
+        del filled["total_steps"]
+    settings = {**{k: v for k, v in filled.items() if k in names}, **arguments}
+    try:
+        built = kind(optimizer, **settings)
+    except (TypeError, ValueError) as error:
+        given = ", ".join(f"lr_scheduler__{name}={value!r}" for name, value in arguments.items())
+        raise ValueError(
+            f"lr_scheduler: {describe(kind)} refused {given or 'to go without parameters'}: {error}"
+        ) from error
+    if issubclass(kind, lr_scheduler.ReduceLROnPlateau):
+        return built, "plateau"
+    return built, "step" if issubclass(kind, _EACH_STEP) else "epoch"

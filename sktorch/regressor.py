@@ -5,6 +5,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from sktorch.base import TorchEstimator
 from sktorch.data.targets import Values
+from sktorch.losses import find_loss
 
 __all__ = ["TorchRegressor"]
 
@@ -26,7 +27,8 @@ class TorchRegressor(RegressorMixin, TorchEstimator):
         are set as ``loss__<argument>``, in units of the scaled target.
     target_scaling : "standard" or None, default="standard"
         Whether the net learns y less its mean, over its standard deviation, for each output.
-        Predictions are in the units of y either way.
+        Predictions are in the units of y either way. The losses "poisson" and "gamma" get y over
+        its mean, "kl_div" and "cosine" y as it is, since they mean nothing otherwise.
     <shared parameters>
 
     Attributes
@@ -63,7 +65,8 @@ class TorchRegressor(RegressorMixin, TorchEstimator):
         return tags
 
     def _learn_target(self, rows):
-        return Values.learn(rows.y, rows.weight, self.target_scaling)
+        scaling = find_loss(self.loss, classification=False).scaling
+        return Values.learn(rows.y, rows.weight, scaling if self.target_scaling else None)
 
     def _learn_first_target(self, rows, classes):
         return self._learn_target(rows)
@@ -91,16 +94,28 @@ class TorchRegressor(RegressorMixin, TorchEstimator):
         """
         return self._continue(X, y, sample_weight)
 
-    def predict(self, X):
+    def predict(self, X, return_std=False):
         """Return the predicted values, in the units of y.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, ...)
+        return_std : bool, default=False
+            Also return the standard deviation that the net gives; with ``loss="gaussian_nll"``.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs), float64
+        std : ndarray of the same shape
+            Only with ``return_std``.
         """
         outputs = self._outputs(X)
-        return self._target.decode(outputs)
+        y = self._target.decode(outputs, self._signature.meaning)
+        if not return_std:
+            return y
+        if self._signature.meaning != "mean_and_log_variance":
+            raise ValueError(
+                "return_std=True needs a net that was fitted to give standard deviations. "
+                'Fit with loss="gaussian_nll".'
+            )
+        return y, self._target.deviation(outputs)

@@ -9,9 +9,18 @@ ROOT = Path(sktorch.__file__).parent
 
 # A package is one storey: its own files may use each other, without a cycle.
 FLOORS = [
-    {"_version", "docstrings", "exceptions", "fused", "specs"},
-    {"history", "losses", "metrics", "nets", "optim"},
-    {"callbacks", "data", "display", "parameters", "persistence", "preprocessing", "watch"},
+    {"_version", "docstrings", "exceptions", "fused", "rules", "specs"},
+    {"history", "losses", "metrics", "nets", "optim", "penalties"},
+    {
+        "callbacks",
+        "data",
+        "display",
+        "objective",
+        "parameters",
+        "persistence",
+        "preprocessing",
+        "watch",
+    },
     {"engine"},
     {"base", "interop"},
     {"classifier", "regressor"},

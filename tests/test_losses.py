@@ -1,42 +1,69 @@
 """Losses: values and gradients against torch, weights against copies."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from nets import linear
+from sklearn.metrics import (
+    mean_gamma_deviance,
+    mean_pinball_loss,
+    mean_poisson_deviance,
+    roc_auc_score,
+)
 from torch import nn
 
 from sktorch import TorchClassifier, TorchRegressor
-from sktorch.losses import LOSSES, build_objective, find_loss
+from sktorch.losses import LOSSES, FocalLoss, SCELoss, find_loss
+from sktorch.objective import build_objective
 
-CLASSIFICATION = [name for name, loss in LOSSES.items() if "values" not in loss.targets]
+CLASSIFICATION = [name for name, loss in LOSSES.items() if {"index", "indicator"} & {*loss.targets}]
 REGRESSION = [name for name, loss in LOSSES.items() if "values" in loss.targets]
+LOGITS = [name for name, loss in LOSSES.items() if loss.meaning in ("logits", "margins")]
+
+N = 12
 
 
-def batches(loss, n=12):
-    """Yield predictions and targets in each layout that ``loss`` takes."""
+def function(name):
+    """Return the pointwise function of a loss, built where it has weights of its own."""
+    if LOSSES[name].meaning != "features":
+        return LOSSES[name].pointwise
+    torch.manual_seed(0)
+    return LOSSES[name].pointwise(3, 3, torch.tensor([4, 5, 3]), div_value=1.0).double()
+
+
+def batches(name):
+    """Yield predictions and targets in each layout that a loss takes."""
     generator = torch.Generator().manual_seed(0)
-    for layout in LOSSES[loss].targets:
-        y_pred = torch.randn(n, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    loss = LOSSES[name]
+    for layout in loss.targets:
+        n_outputs = 3 * (loss.outputs_per_target if layout == "values" else 1)
+        y_pred = torch.randn(N, n_outputs, generator=generator, dtype=torch.float64)
+        if loss.meaning == "probabilities":
+            y_pred = y_pred.sigmoid()
+        if loss.meaning == "log_probabilities":
+            y_pred = y_pred.log_softmax(1)
         if layout == "index":
-            yield y_pred, torch.randint(0, 3, (n,), generator=generator)
+            y_true = torch.randint(0, 3, (N,), generator=generator)
         elif layout == "indicator":
-            yield y_pred, torch.randint(0, 2, (n, 3), generator=generator).double()
+            y_true = torch.randint(0, 2, (N, 3), generator=generator).double()
         else:
-            yield y_pred, torch.randn(n, 3, generator=generator, dtype=torch.float64)
+            y_true = torch.rand(N, 3, generator=generator, dtype=torch.float64) + 0.1
+            y_true = y_true / y_true.sum(1, keepdim=True) if name == "kl_div" else y_true
+        yield y_pred.requires_grad_(), y_true
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [n for n in LOSSES if LOSSES[n].meaning != "features"])
 def test_a_loss_is_pointwise_and_its_mean_is_the_mean(name):
     for y_pred, y_true in batches(name):
         values = LOSSES[name].pointwise(y_pred, y_true)
-        assert values.shape == (12,)
-        assert (values >= 0).all()
-        objective = build_objective(
-            name, {}, find_loss(name, classification=name in CLASSIFICATION), weighted=False
-        )
-        torch.testing.assert_close(objective(y_pred, y_true, None, 12), values.mean())
-        weight = torch.arange(12, dtype=torch.float64)
+        assert values.shape == (N,)
+        assert (values >= 0).all() or LOSSES[name].meaning == "mean_and_log_variance"
+        entry = find_loss(name, classification=name in CLASSIFICATION)
+        objective = build_objective(name, {}, entry, weighted=False)
+        torch.testing.assert_close(objective(y_pred, y_true, None, N), values.mean())
+        weight = torch.arange(N, dtype=torch.float64)
         torch.testing.assert_close(
             objective(y_pred, y_true, weight, weight.sum()), (values * weight).sum() / weight.sum()
         )
@@ -44,18 +71,85 @@ def test_a_loss_is_pointwise_and_its_mean_is_the_mean(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_are_those_of_the_values(name):
+    loss = function(name)
     for y_pred, y_true in batches(name):
-        assert torch.autograd.gradcheck(lambda z, t=y_true: LOSSES[name].pointwise(z, t), y_pred)
+        y_pred = y_pred.detach().requires_grad_()
+        assert torch.autograd.gradcheck(lambda z, t=y_true: loss(z, t), y_pred)
 
 
-@pytest.mark.parametrize("name", CLASSIFICATION)
-def test_a_loss_of_logits_is_finite_at_extreme_logits(name):
+@pytest.mark.parametrize("name", LOGITS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [100.0, 1e4])
+def test_a_loss_of_logits_is_finite_at_extreme_logits(name, dtype, scale):
     for y_pred, y_true in batches(name):
-        for scale in (1.0, 1e4):
-            z = (torch.sign(y_pred.detach()) * scale).requires_grad_()
-            LOSSES[name].pointwise(z, y_true).sum().backward()
-            assert torch.isfinite(LOSSES[name].pointwise(z, y_true)).all()
-            assert torch.isfinite(z.grad).all()
+        z = (torch.sign(y_pred.detach()) * scale).to(dtype).requires_grad_()
+        y = y_true.to(dtype) if y_true.is_floating_point() else y_true
+        values = LOSSES[name].pointwise(z, y)
+        values.sum().backward()
+        assert torch.isfinite(values).all()
+        assert torch.isfinite(z.grad).all()
+
+
+F = nn.functional
+LOG_TWO_PI = np.log(2 * np.pi)
+# The same loss as torch or scikit-learn writes it, averaged.
+REFERENCES = {
+    ("nll", "index"): F.nll_loss,
+    ("bce_probability", "indicator"): F.binary_cross_entropy,
+    ("kl_div", "values"): lambda z, t: F.kl_div(z, t, reduction="batchmean"),
+    ("hinge", "index"): F.multi_margin_loss,
+    ("smooth_l1", "values"): F.smooth_l1_loss,
+    ("poisson", "values"): lambda z, t: mean_poisson_deviance(*flat(t, z.exp())) / 2,
+    ("gamma", "values"): lambda z, t: mean_gamma_deviance(*flat(t, z.exp())) / 2,
+    ("quantile", "values"): lambda z, t: mean_pinball_loss(*flat(t, z)),
+    ("gaussian_nll", "values"): lambda z, t: F.gaussian_nll_loss(z[:, :3], t, z[:, 3:].exp()),
+    ("cosine", "values"): lambda z, t: F.cosine_embedding_loss(z, t, torch.ones(N)),
+    ("squared_error", "values"): F.mse_loss,
+    ("absolute_error", "values"): F.l1_loss,
+    ("huber", "values"): F.huber_loss,
+    ("cross_entropy", "index"): F.cross_entropy,
+    ("cross_entropy", "indicator"): F.binary_cross_entropy_with_logits,
+    ("bce", "indicator"): F.binary_cross_entropy_with_logits,
+}
+
+
+def flat(*tensors):
+    return [t.detach().numpy().ravel() for t in tensors]
+
+
+@pytest.mark.parametrize(("name", "layout"), REFERENCES)
+def test_a_loss_is_that_of_torch_or_scikit_learn(name, layout):
+    y_pred, y_true = [*batches(name)][LOSSES[name].targets.index(layout)]
+    if name == "hinge":  # torch adds up over the other classes; of two there is one
+        y_pred, y_true = y_pred[:, :2], y_true.clamp(max=1)
+        expected = 2 * REFERENCES[name, layout](y_pred, y_true).item()
+    else:
+        expected = float(REFERENCES[name, layout](y_pred.detach(), y_true))
+    assert LOSSES[name].pointwise(y_pred, y_true).mean().item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_symmetric_cross_entropy_is_the_sum_of_the_two():
+    y_pred, y_true = next(batches("sce"))
+    q = F.one_hot(y_true, 3).double().clamp(1e-4, 1)
+    p = y_pred.softmax(1).clamp(1e-4, 1)
+    expected = 0.3 * F.cross_entropy(y_pred, y_true) - 2 * (p * q.log()).sum(1).mean()
+    torch.testing.assert_close(SCELoss(a=0.3, b=2)(y_pred, y_true), expected)
+    one, two = y_pred[:, :1], torch.cat([torch.zeros(N, 1), y_pred[:, :1]], dim=1)
+    y = (y_true > 0).long()
+    torch.testing.assert_close(SCELoss()(one, y.double().unsqueeze(1)), SCELoss()(two, y))
+
+
+@pytest.mark.parametrize("loss", [FocalLoss(gamma=1.5, alpha=None), SCELoss(b=0.5)])
+def test_public_modules_serve_a_loop_of_ones_own_and_the_estimator(loss, data):
+    X, y, _ = data
+    values = type(loss)(**loss.parameters_of_loss, reduction="none")
+    z = torch.randn(5, 3)
+    t = torch.tensor([0, 1, 2, 0, 1])
+    torch.testing.assert_close(values(z, t).mean(), loss(z, t))
+    ours = one_step(TorchClassifier(linear(4, 3), loss=loss), X, y)
+    assert_equal(ours, by_hand(linear(4, 3), loss, X, y))
+    with pytest.raises(ValueError, match=r"gamma must be a number >= 0"):
+        FocalLoss(gamma=-1)
 
 
 def test_focal_has_the_published_figures():
@@ -198,18 +292,102 @@ def test_the_parameters_of_a_loss_are_trained(data):
     assert loss.log_t.item() == 0
 
 
+LAST_LAYER = {"probabilities": nn.Sigmoid(), "log_probabilities": nn.LogSoftmax(dim=1)}
+
+
+def net_for(loss):
+    """Return a factory of nets that end as ``loss`` wants it."""
+
+    def build(n_features_in, n_outputs):
+        layers = [nn.Linear(n_features_in, 16), nn.ReLU(), nn.Linear(16, n_outputs)]
+        return nn.Sequential(*layers, LAST_LAYER.get(LOSSES[loss].meaning, nn.Identity()))
+
+    return build
+
+
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", CLASSIFICATION)
-def test_every_classification_loss_learns(name, breast_cancer):
+def test_every_classification_loss_learns(name, weighted, breast_cancer):
     X, y = breast_cancer
-    clf = TorchClassifier(loss=name, lr=0.01, max_epochs=20, random_state=0).fit(X, y)
+    class_weight = "balanced" if weighted else None
+    clf = TorchClassifier(
+        net_for(name), loss=name, lr=0.01, max_epochs=20, class_weight=class_weight, random_state=0
+    ).fit(X, y, np.linspace(0.5, 1.5, len(y)) if weighted else None)
     assert clf.score(X, y) > 0.95
+    if LOSSES[name].meaning == "margins":
+        assert not hasattr(clf, "predict_proba")
+        return
+    p = clf.predict_proba(X)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
+    assert np.array_equal(clf.classes_[p.argmax(axis=1)], clf.predict(X))
+    assert roc_auc_score(y, p[:, 1]) > 0.97
 
 
-@pytest.mark.parametrize("name", REGRESSION)
+@pytest.mark.parametrize("name", [n for n in REGRESSION if n not in ("kl_div", "cosine")])
 def test_every_regression_loss_learns(name, diabetes):
     X, y = diabetes
-    reg = TorchRegressor(loss=name, lr=0.01, max_epochs=30, random_state=0).fit(X, y)
-    assert reg.score(X, y) > 0.4
+    reg = TorchRegressor(loss=name, lr=0.01, max_epochs=30, random_state=0)
+    assert reg.fit(X, y).score(X, y) > 0.3
+    weighted = reg.fit(X, y, np.linspace(0.5, 1.5, len(y))).score(X, y)
+    assert weighted > 0.3
+
+
+def test_a_quantile_is_above_its_share_of_the_targets(diabetes):
+    X, y = diabetes
+    for quantile in (0.1, 0.8):
+        reg = TorchRegressor(loss="quantile", loss__quantile=quantile, lr=0.01, random_state=0)
+        reg.set_params(max_epochs=40)
+        assert (y < reg.fit(X, y).predict(X)).mean() == pytest.approx(quantile, abs=0.07)
+
+
+def test_a_normal_tells_its_standard_deviation():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, size=(3000, 1))
+    y = 100 * X[:, 0] + 1000 + rng.normal(size=3000) * np.where(X[:, 0] > 0, 50, 5)
+    reg = TorchRegressor(loss="gaussian_nll", lr=0.01, max_epochs=60, random_state=0).fit(X, y)
+    mean, std = reg.predict([[-0.5], [0.5]], return_std=True)
+    np.testing.assert_allclose(mean, [950, 1050], atol=10)
+    np.testing.assert_allclose(std, [5, 50], rtol=0.25)
+    both = TorchRegressor(loss="gaussian_nll", max_epochs=1).fit(X, np.c_[y, y])
+    assert [a.shape for a in both.predict(X, return_std=True)] == [(3000, 2)] * 2
+    with pytest.raises(ValueError, match=r"return_std.*gaussian_nll"):
+        TorchRegressor(max_epochs=1).fit(X, y).predict(X, return_std=True)
+
+
+def test_distributions_and_directions_are_learned():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 4))
+    p = np.exp(X[:, :3]) / np.exp(X[:, :3]).sum(axis=1, keepdims=True)
+    reg = TorchRegressor(net_for("kl_div"), loss="kl_div", lr=0.02, random_state=0).fit(X, p)
+    np.testing.assert_allclose(reg.predict(X).sum(axis=1), 1, rtol=1e-5)
+    assert abs(reg.predict(X) - p).mean() < 0.02
+    reg = TorchRegressor(loss="cosine", lr=0.02, random_state=0).fit(X, X[:, :2])
+    a, b = reg.predict(X), X[:, :2]
+    cosines = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosines.mean() > 0.98
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [("poisson", "not negative"), ("gamma", "positive"), ("kl_div", "sum to 1")],
+)
+def test_values_a_loss_is_not_defined_for_are_refused(loss, message, diabetes):
+    X, y = diabetes
+    with pytest.raises(ValueError, match=rf"y must hold .*{message}.*'{loss}'"):
+        TorchRegressor(loss=loss).fit(X, y - y.mean())
+
+
+def test_many_unequal_classes_by_adaptive_softmax():
+    rng = np.random.default_rng(0)
+    y = np.minimum(rng.geometric(0.1, size=3000), 40)
+    X = np.eye(41)[y] + 0.1 * rng.normal(size=(3000, 41))
+    clf = TorchClassifier(
+        loss="adaptive_log_softmax", loss__cutoffs=[5, 15], lr=0.01, max_epochs=30, random_state=0
+    ).fit(X, y)
+    assert clf.score(X, y) > 0.95
+    np.testing.assert_allclose(clf.predict_proba(X).sum(axis=1), 1, rtol=1e-9)
+    again = pickle.loads(pickle.dumps(clf))
+    assert np.array_equal(again.predict_proba(X), clf.predict_proba(X))
 
 
 @pytest.mark.parametrize("loss", [nn.NLLLoss, nn.BCELoss])

@@ -58,12 +58,16 @@ class Labels:
 
     def n_outputs(self, loss):
         """Outputs to ask of a net that is sized from the data."""
+        if loss.meaning == "features":
+            return min(64, max(16, len(self.classes)))
         if self.kind == "binary" and "index" not in loss.targets:
             return 1
         return len(self.classes)
 
     def layout(self, width, loss):
         """Return the layout of the targets for a net of ``width`` outputs, or refuse the net."""
+        if loss.meaning == "features" and self.kind != "multilabel":
+            return "index"
         indicator = self.kind == "multilabel" or (self.kind == "binary" and width == 1)
         layout = "indicator" if indicator else "index"
         widths = {"binary": (1, 2)}.get(self.kind, (len(self.classes),))
@@ -148,25 +152,36 @@ class Values:
 
     @classmethod
     def learn(cls, y, weight, scaling):
-        """Learn the mean and spread of ``y`` where ``scaling`` is "standard"."""
+        """Learn what the loss is to see of ``y``.
+
+        ``scaling`` is "standard" for y less its mean, over its standard deviation; "mean" for y
+        over its mean; None for y as it is.
+        """
         columns = y.reshape(len(y), -1)
         n_columns = None if y.ndim == 1 else y.shape[1]
         if scaling is None:
             return cls(n_columns, np.zeros(columns.shape[1]), np.ones(columns.shape[1]))
         scaler = StandardScaler().fit(columns, sample_weight=weight)
+        if scaling == "mean":
+            mean = np.where(scaler.mean_ > 0, scaler.mean_, 1.0)
+            return cls(n_columns, np.zeros_like(mean), mean)
         return cls(n_columns, scaler.mean_, scaler.scale_)
 
     def n_outputs(self, loss):
         """Outputs to ask of a net that is sized from the data."""
-        return self.n_columns or 1
+        return (self.n_columns or 1) * loss.outputs_per_target
 
     def layout(self, width, loss):
         """Return the layout of the targets for a net of ``width`` outputs, or refuse the net."""
-        wanted = self.n_columns or 1
+        wanted = self.n_outputs(loss)
         if width != wanted:
+            pairs = (
+                ", with a mean and a log variance for each" if loss.outputs_per_target > 1 else ""
+            )
             raise ValueError(
-                f"net gives {width} outputs a sample, but y has {wanted}. Change the last layer, "
-                "or let the net be sized from the data with an argument n_outputs."
+                f"net gives {width} outputs a sample, but y has {self.n_columns or 1}{pairs}. "
+                "Change the last layer, or let the net be sized from the data with an argument "
+                "n_outputs."
             )
         return "values"
 
@@ -182,7 +197,24 @@ class Values:
         columns = y.reshape(len(y), -1).astype(np.float64, copy=False)
         return (columns - self.mean) / self.scale
 
-    def decode(self, output):
-        """Return predictions in the units of y, in its shape, from (n_samples, n_outputs)."""
-        output = output * self.scale + self.mean
-        return output.ravel() if self.n_columns is None else output
+    def decode(self, output, meaning):
+        """Return predictions in the units of y, in its shape.
+
+        Parameters
+        ----------
+        output : ndarray of shape (n_samples, n_outputs)
+        meaning : str
+            As in ``Loss``.
+        """
+        if meaning in ("log_mean", "log_probabilities"):
+            output = np.exp(output)
+        if meaning == "mean_and_log_variance":
+            output = output[:, : len(self.mean)]
+        return self._shaped(output * self.scale + self.mean)
+
+    def deviation(self, output):
+        """Return standard deviations from the second half of ``output``, log variances."""
+        return self._shaped(np.exp(0.5 * output[:, len(self.mean) :]) * self.scale)
+
+    def _shaped(self, values):
+        return values.ravel() if self.n_columns is None else values

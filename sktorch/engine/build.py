@@ -6,14 +6,18 @@ import warnings
 import numpy as np
 import torch
 
+from sktorch.engine.average import WeightAverage
 from sktorch.engine.device import resolve_device
 from sktorch.engine.placement import batch_rows, place
+from sktorch.engine.precision import PRECISIONS, Full
 from sktorch.engine.probe import PROBE_ROWS, looks_like, probe_net, probe_training
 from sktorch.engine.randomness import RandomStream
 from sktorch.engine.state import FitState
-from sktorch.losses import Signature, build_objective, find_loss
+from sktorch.losses import find_loss
 from sktorch.nets import build_net, is_built_in
-from sktorch.optim import build_optimizer, parameter_groups
+from sktorch.objective import Signature, build_objective
+from sktorch.optim import build_optimizer, build_scheduler, needs_closure, parameter_groups
+from sktorch.penalties import build_penalty
 from sktorch.specs import about, describe
 
 __all__ = ["build"]
@@ -41,26 +45,29 @@ def build(settings, train, valid, target, seeds, net=None):
     """
     device = resolve_device(settings.device)
     loss = find_loss(settings.loss, classification=target.classifies)
-    weighted = train.weight is not None or (valid is not None and valid.weight is not None)
+    check_values(settings, loss, train, valid)
     # Lazy layers draw their weights in the probe, and a loss may have weights too.
     with RandomStream(seeds.weights, device):
         if net is None:
             net = new_net(settings, train.X, target.n_outputs(loss), device)
         net.to(device)
         input_dtype, y_pred = probe_net(net, train.X[:PROBE_ROWS], device)
-        objective = build_objective(
-            settings.loss, settings.arguments("loss"), loss, weighted=weighted
-        )
-    if objective.module is not None:
-        objective.module.to(device)
+        objective = new_objective(settings, loss, train, valid, target, y_pred)
 
     shape = tuple(y_pred.shape[1:])
     width = math.prod(shape)
     meaning = output_meaning(net, y_pred, loss, settings)
     signature = Signature(input_dtype, width, target.layout(width, loss), meaning)
+    if loss.outputs_per_target > 1:
+        shape = (width // loss.outputs_per_target,)
+
+    groups = parameter_groups(
+        net, objective.named_parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+    )
     order = torch.Generator().manual_seed(seeds.order)
+    stream = RandomStream(seeds.dropout, device)
     placed = {"net": net, "device": device, "signature": signature, "shape": shape}
-    batches = place(
+    train = place(
         train,
         **placed,
         batch_size=batch_rows(settings.batch_size, len(train)),
@@ -69,26 +76,30 @@ def build(settings, train, valid, target, seeds, net=None):
     if valid is not None:
         with about("X_val, y_val"):
             valid = place(valid, **placed)
-    groups = parameter_groups(net, objective.parameters(), weight_decay=settings.weight_decay)
-    stream = RandomStream(seeds.dropout, device)
-    trial = probe_training(net, objective, batches.head(PROBE_ROWS), stream)
-    for source in (batches, valid):
+    trial = probe_training(net, objective, train.head(PROBE_ROWS), stream)
+    for source in (train, valid):
         if source is not None:
             source.copies = trial.writes
-    optimizer = build_optimizer(
-        settings.optimizer, settings.arguments("optimizer"), groups, lr=settings.lr
-    )
+
+    optimizer = build_optimizer(settings.optimizer, settings.arguments("optimizer"), groups)
     state = FitState(
         net=net,
         objective=objective,
         optimizer=optimizer,
-        train=batches,
+        train=train,
         valid=valid,
         order=order,
         stream=stream,
         is_random=trial.is_random,
         device=device,
+        penalty=build_penalty(net, l1=settings.l1, l2=settings.l2),
+        precision=new_precision(settings, optimizer, device),
+        clip_norm=settings.grad_clip_norm,
+        accumulation=settings.grad_accumulation_steps,
+        **new_schedule(settings, optimizer, len(train)),
     )
+    if settings.ema_decay is not None:
+        state.follow_average(WeightAverage(state.parameters, settings.ema_decay))
     return state, signature
 
 
@@ -111,9 +122,70 @@ def new_net(settings, X, n_outputs, device):
     return net
 
 
+def new_objective(settings, loss, train, valid, target, y_pred):
+    """Build the objective, and a loss with weights of its own in the dtype of the net."""
+    sizes = {}
+    if loss.meaning == "features":
+        counts = torch.from_numpy(np.bincount(train.y, minlength=len(target.classes)))
+        width = math.prod(y_pred.shape[1:])
+        sizes = {"n_features": width, "n_outputs": len(target.classes), "counts": counts}
+    weighted = train.weight is not None or (valid is not None and valid.weight is not None)
+    objective = build_objective(
+        settings.loss, settings.arguments("loss"), loss, weighted=weighted, **sizes
+    )
+    if objective.module is not None:
+        objective.module.to(y_pred.device, y_pred.dtype if sizes else None)
+    return objective
+
+
+def new_precision(settings, optimizer, device):
+    """Return how the forward of training computes."""
+    if settings.precision is None:
+        return Full()
+    if settings.precision == "float16" and needs_closure(optimizer):
+        raise ValueError(
+            f'precision="float16" scales gradients, which {describe(type(optimizer))} cannot '
+            'take. Set precision=None or "bfloat16".'
+        )
+    return PRECISIONS[settings.precision](device)
+
+
+def new_schedule(settings, optimizer, n_batches):
+    """Return the fields of a fit's state that concern the schedule of the learning rate."""
+    arguments = settings.arguments("lr_scheduler")
+    if settings.lr_scheduler is None:
+        if arguments:
+            raise ValueError(
+                f"lr_scheduler__{next(iter(arguments))} is set, but lr_scheduler is None. "
+                "Set lr_scheduler to a name or class of torch.optim.lr_scheduler."
+            )
+        return {}
+    scheduler, scheduled = build_scheduler(
+        settings.lr_scheduler,
+        arguments,
+        optimizer,
+        max_epochs=settings.max_epochs,
+        steps_per_epoch=-(-n_batches // settings.grad_accumulation_steps),
+    )
+    return {"scheduler": scheduler, "scheduled": scheduled}
+
+
+def check_values(settings, loss, *parts):
+    """Refuse values to predict that the loss is not defined for."""
+    if loss.takes is None:
+        return
+    holds, words = loss.takes
+    for rows in parts:
+        if rows is not None and rows.y.dtype.kind == "f" and not holds(rows.y):
+            raise ValueError(
+                f"y must hold {words} for loss={describe(settings.loss)}, "
+                f"got values from {rows.y.min():g} to {rows.y.max():g}."
+            )
+
+
 def output_meaning(net, y_pred, loss, settings):
     """Return what the net's output means: what the loss says, or what it looks like."""
-    if loss.meaning == "values":
+    if loss.meaning not in (None, "logits"):
         return loss.meaning
     seen = looks_like(net, y_pred)
     if loss.meaning == "logits" and seen == "probabilities":

@@ -12,7 +12,7 @@ __all__ = ["outputs"]
 _CHUNK_ROWS = 4096
 
 
-def outputs(net, X, dtype, device):
+def outputs(net, X, dtype, device, decoder=None):
     """Return what ``net``, in eval mode, gives for each row of X.
 
     Parameters
@@ -23,6 +23,8 @@ def outputs(net, X, dtype, device):
         What ``net`` takes X in.
     device : torch.device
         Where ``net`` is.
+    decoder : nn.Module, optional
+        Has ``log_probabilities``, which turns the net's output into them.
 
     Returns
     -------
@@ -34,5 +36,8 @@ def outputs(net, X, dtype, device):
             # Copied, since the net may write to what it is given.
             x = as_tensor(X[start : start + _CHUNK_ROWS], dtype, device, "X", copy=True)
             check_ids(net, x)
-            chunks.append(forward_or_explain(net, x).reshape(len(x), -1).cpu())
+            y_pred = forward_or_explain(net, x).reshape(len(x), -1)
+            if decoder is not None:
+                y_pred = decoder.log_probabilities(y_pred)
+            chunks.append(y_pred.cpu())
     return torch.cat(chunks).double().numpy()

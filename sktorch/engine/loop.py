@@ -3,14 +3,15 @@
 import math
 import time
 from contextlib import contextmanager
+from itertools import islice
 
 import torch
 
 from sktorch.callbacks import Callback
-from sktorch.engine.step import eval_step, train_step
+from sktorch.engine.step import closure_step, eval_step, train_step
 from sktorch.exceptions import FitDivergedError
 
-__all__ = ["gradients", "run"]
+__all__ = ["gradients", "groups_of", "run"]
 
 
 @contextmanager
@@ -29,6 +30,7 @@ def run(state):
         notify(state, "on_epoch_end")
         if state.stop_reason:
             break
+        schedule(state)
     notify(state, "on_fit_end")
     state.net.eval()
     check_weights(state)
@@ -38,43 +40,63 @@ def run_epoch(state):
     """Run one epoch and return its row of the history."""
     started = time.perf_counter()
     state.epoch += 1
+    rates = state.learning_rates()
     losses = {"train_loss": train_epoch(state)}
     if state.valid is not None:
         losses["val_loss"] = evaluate(state)
     # The epoch's only read from the device.
     values = dict(zip(losses, torch.stack([*losses.values()]).tolist(), strict=True))
     check_losses(state, values)
-    return {
-        "epoch": state.epoch,
-        **values,
-        "lr": state.optimizer.param_groups[0]["lr"],
-        "epoch_time": time.perf_counter() - started,
-    }
+    return {"epoch": state.epoch, **values, **rates, "epoch_time": time.perf_counter() - started}
 
 
 def train_epoch(state):
-    """Take one step a batch and return the mean loss over samples, on the device."""
-    return weighted_mean((train_step(state, batch), batch.total) for batch in state.train)
+    """Take one step a batch, or a group of batches, and return the mean loss over samples."""
+    if state.average is not None:
+        state.average.use(averages=False)
+    step = closure_step if state.needs_closure else train_step
+    losses, totals = [], []
+    for batches in groups_of(state.accumulation, state.train):
+        losses += step(state, batches)
+        totals += [batch.total for batch in batches]
+    if state.average is not None:
+        state.average.use(averages=True)
+    return weighted_mean(losses, totals)
+
+
+def groups_of(size, items):
+    """Yield lists of ``size`` consecutive items; the last may be shorter."""
+    items = iter(items)
+    while group := list(islice(items, size)):
+        yield group
 
 
 def evaluate(state):
     """Return the mean loss over the validation data, on the device."""
     state.net.eval()
     with torch.inference_mode():
-        mean = weighted_mean((eval_step(state, batch), batch.total) for batch in state.valid)
+        batches = [(eval_step(state, batch), batch.total) for batch in state.valid]
+        mean = weighted_mean(*zip(*batches, strict=True))
     state.net.train()
     return mean
 
 
-def weighted_mean(pairs):
-    """Average ``(value, weight)`` pairs; the values are 0-d tensors, the weights may be."""
-    values, weights = zip(*pairs, strict=True)
-    values = torch.stack(values)
+def weighted_mean(values, weights):
+    """Average 0-d tensors; the weights are numbers, or 0-d tensors too."""
+    values = torch.stack(list(values))
     if isinstance(weights[0], torch.Tensor):
-        weights = torch.stack(weights)
+        weights = torch.stack(list(weights))
     else:
         weights = torch.tensor(weights, dtype=values.dtype, device=values.device)
     return torch.dot(values, weights) / weights.sum()
+
+
+def schedule(state):
+    """Step a schedule that goes by epochs."""
+    if state.scheduler is not None and state.scheduled != "step":
+        state.scheduler.step(
+            *([state.history.last[state.monitor]] if state.scheduled == "plateau" else [])
+        )
 
 
 def notify(state, hook):

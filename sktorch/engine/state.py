@@ -1,16 +1,22 @@
 """What one fit holds while it runs."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from sktorch.callbacks import Callback
 from sktorch.data.batches import Resident
+from sktorch.engine.average import WeightAverage
+from sktorch.engine.precision import Full
 from sktorch.engine.randomness import RandomStream
 from sktorch.history import History
-from sktorch.losses import Objective
+from sktorch.objective import Objective
+from sktorch.optim import needs_closure
+from sktorch.penalties import Penalty
 
 __all__ = ["FitState"]
 
@@ -33,6 +39,17 @@ class FitState:
     is_random : bool
         Whether the net draws from it.
     device : torch.device
+    penalty : Penalty or None
+    precision : Full
+    clip_norm : float or None
+        Largest norm of all gradients together.
+    accumulation : int
+        Batches whose gradients make one update.
+    scheduler : LRScheduler or None
+    scheduled : {"step", "epoch", "plateau"}
+        When ``scheduler`` is stepped.
+    monitor : str
+        What a plateau is a plateau of.
     max_epochs : int
         Epochs of this run, beyond those already in ``history``.
     callbacks : list of Callback
@@ -52,6 +69,13 @@ class FitState:
     stream: RandomStream
     is_random: bool
     device: torch.device
+    penalty: Penalty | None = None
+    precision: Full = field(default_factory=Full)
+    clip_norm: float | None = None
+    accumulation: int = 1
+    scheduler: LRScheduler | None = None
+    scheduled: str = "epoch"
+    monitor: str = "train_loss"
     max_epochs: int = 1
     callbacks: list[Callback] = field(default_factory=list)
     history: History = field(default_factory=History)
@@ -61,26 +85,71 @@ class FitState:
     def __post_init__(self):
         groups = self.optimizer.param_groups
         self.parameters = [p for group in groups for p in group["params"]]
+        self.names = [name for group in groups for name in group["names"]]
+        self.needs_closure = needs_closure(self.optimizer)
         # Entered around each forward of training.
         self.randomness = self.stream if self.is_random else nullcontext()
+        self.before_update = self._before_update()
+        self.after_update: list[Callable] = []
+        self.average: WeightAverage | None = None
+        if self.scheduler is not None and self.scheduled == "step":
+            self.after_update.append(self.scheduler.step)
         modules = [m for m in (self.net, self.objective.module) if m is not None]
         self._tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
         self._kept = None
 
+    def _before_update(self):
+        """Return what is done to the gradients of the loss before they are used."""
+        stages = []
+        if self.penalty is not None or self.clip_norm is not None:
+            stages.append(lambda: self.precision.unscale(self.optimizer))
+        if self.penalty is not None:
+            stages.append(self.penalty.add_gradients)
+        if self.clip_norm is not None:
+            stages.append(lambda: nn.utils.clip_grad_norm_(self.parameters, self.clip_norm))
+        return stages
+
+    def follow_average(self, average):
+        """Evaluate and end with the weights of ``average``, updated after each step."""
+        self.average = average
+        self.after_update.append(average.update)
+
+    def learning_rates(self):
+        """Return the learning rate of the first group, and of each rule's first group."""
+        groups = self.optimizer.param_groups
+        rates = {"lr": groups[0]["lr"]}
+        for group in groups:
+            if group["rule"] is not None:
+                rates.setdefault(f"lr[{group['rule']}]", group["lr"])
+        return rates
+
     def progress(self):
         """Return what ``resume`` needs beside the weights and the history."""
+        states = self.optimizer.state_dict()["state"]
         return {
-            "optimizer": self.optimizer.state_dict()["state"],
+            "optimizer": {self.names[index]: state for index, state in states.items()},
             "order": self.order.get_state(),
             "dropout": self.stream.states,
+            "scheduler": None if self.scheduler is None else _plain_state(self.scheduler),
+            "rates": [group["lr"] for group in self.optimizer.param_groups],
+            "unaveraged": None if self.average is None else self.average.others,
         }
 
     def resume(self, progress, rows):
-        """Go on from where another fit was; this one's own learning rate and settings hold."""
+        """Go on from where another fit was; this one's own settings hold."""
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": progress["optimizer"], "param_groups": groups})
+        known = progress["optimizer"]
+        states = {i: known[name] for i, name in enumerate(self.names) if name in known}
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         self.order.set_state(progress["order"])
         self.stream.states = progress["dropout"]
+        if self.scheduler is not None and progress["scheduler"] is not None:
+            self.scheduler.load_state_dict(progress["scheduler"])
+            for group, rate in zip(self.optimizer.param_groups, progress["rates"], strict=True):
+                group["lr"] = rate
+        if self.average is not None and progress["unaveraged"] is not None:
+            self.average.others = progress["unaveraged"]
+            self.average.in_use = True
         self.history = History(rows)
         self.epoch = len(rows)
 
@@ -101,3 +170,10 @@ class FitState:
     def _copy(into, source):
         for a, b in zip(into, source, strict=True):
             a.copy_(b)
+
+
+def _plain_state(scheduler):
+    """Return the state of a scheduler without the functions that building it anew makes."""
+    return {
+        k: v for k, v in scheduler.state_dict().items() if not callable(v) and k != "lr_lambdas"
+    }

@@ -1,21 +1,67 @@
 """One plain training step and one plain evaluation step.
 
-This is the reference: whatever runs faster must end where these two end.
+This is the reference: whatever runs faster must end where these end.
 """
 
-__all__ = ["eval_step", "train_step"]
+__all__ = ["closure_step", "eval_step", "train_step"]
 
 
-def train_step(state, batch):
-    """Update the net once on ``batch`` and return the loss before the update, on the device."""
+def train_step(state, batches):
+    """Update the net once.
+
+    Parameters
+    ----------
+    state : FitState
+    batches : list of Batch
+        One batch, or the several whose gradients are accumulated for one update.
+
+    Returns
+    -------
+    losses : list of Tensor
+        Mean loss of each batch before the update, on the device.
+    """
+    losses = compute_gradients(state, batches)
+    state.precision.update(state.optimizer)
+    for after in state.after_update:
+        after()
+    return losses
+
+
+def compute_gradients(state, batches):
+    """Set the gradients to those of the mean loss over the rows of ``batches``, and penalties."""
     for parameter in state.parameters:
         parameter.grad = None
-    with state.randomness:
-        y_pred = state.net(batch.x)
-    loss = state.objective(y_pred, batch.y, batch.weight, batch.total)
-    loss.backward()
-    state.optimizer.step()
-    return loss.detach()
+    shares = [1.0]
+    if len(batches) > 1:
+        total = sum(batch.total for batch in batches)
+        shares = [batch.total / total for batch in batches]
+    losses = []
+    for batch, share in zip(batches, shares, strict=True):
+        with state.randomness:
+            y_pred = state.precision.forward(state.net, batch.x)
+        loss = state.objective(y_pred, batch.y, batch.weight, batch.total)
+        state.precision.backward(loss if share == 1.0 else loss * share)
+        losses.append(loss.detach())
+    for before in state.before_update:
+        before()
+    return losses
+
+
+def closure_step(state, batches):
+    """Update the net once with an optimizer that evaluates the loss as often as it likes."""
+    evaluations = []
+
+    def closure():
+        losses = compute_gradients(state, batches)
+        evaluations.append(losses)
+        totals = [batch.total for batch in batches]
+        mean = sum(loss * total for loss, total in zip(losses, totals, strict=True)) / sum(totals)
+        return mean if state.penalty is None else mean + state.penalty.value()
+
+    state.optimizer.step(closure)
+    for after in state.after_update:
+        after()
+    return evaluations[0]
 
 
 def eval_step(state, batch):

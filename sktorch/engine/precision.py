@@ -1,0 +1,65 @@
+"""In which precision the forward of training computes, and how its gradients are kept in range."""
+
+import torch
+
+__all__ = ["PRECISIONS", "Autocast", "Full", "Scaled"]
+
+
+class Full:
+    """The dtype of the net, throughout."""
+
+    def forward(self, net, x):
+        """Return the prediction of ``net``."""
+        return net(x)
+
+    def backward(self, loss):
+        """Add the gradients of ``loss``."""
+        loss.backward()
+
+    def unscale(self, optimizer):
+        """Bring gradients to their true size before anything reads them."""
+
+    def update(self, optimizer):
+        """Take one step of ``optimizer``."""
+        optimizer.step()
+
+
+class Autocast(Full):
+    """Matrix products in half precision, weights and losses in that of the net."""
+
+    dtype = torch.bfloat16
+
+    def __init__(self, device):
+        self.device = device
+
+    def forward(self, net, x):
+        """Return the prediction of ``net``, in at least float32."""
+        with torch.autocast(self.device.type, self.dtype):
+            y_pred = net(x)
+        return y_pred.float() if y_pred.dtype is self.dtype else y_pred
+
+
+class Scaled(Autocast):
+    """float16, whose small gradients would vanish: the loss is scaled up, its gradients down."""
+
+    dtype = torch.float16
+
+    def __init__(self, device):
+        super().__init__(device)
+        self.scaler = torch.amp.GradScaler(device.type)
+
+    def backward(self, loss):
+        """Add the gradients of ``loss``, scaled up."""
+        self.scaler.scale(loss).backward()
+
+    def unscale(self, optimizer):
+        """Scale gradients down."""
+        self.scaler.unscale_(optimizer)
+
+    def update(self, optimizer):
+        """Take one step of ``optimizer``, or none if a gradient overflowed."""
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+
+PRECISIONS = {"bfloat16": Autocast, "float16": Scaled}

@@ -1,0 +1,157 @@
+"""The objective of a fit: a loss, its weights and its parameters, as one number a batch."""
+
+import copy
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from sktorch.losses import check_parameters
+from sktorch.specs import check_arguments, describe
+
+__all__ = ["Objective", "Signature", "build_objective"]
+
+
+class Signature(NamedTuple):
+    """What the net of a fit takes and gives.
+
+    Parameters
+    ----------
+    input_dtype : torch.dtype
+    width : int
+        Numbers it gives for each sample.
+    layout : {"index", "indicator", "values"}
+        Layout of the targets it is compared with.
+    meaning : str
+        As in ``Loss``.
+    """
+
+    input_dtype: torch.dtype
+    width: int
+    layout: str
+    meaning: str
+
+
+class Objective:
+    """The loss of a batch as one number: ``sum(w * loss) / sum(w)``.
+
+    Parameters
+    ----------
+    mean : callable
+        ``(y_pred, y_true) -> scalar``, used where samples have no weights.
+    pointwise : callable or None
+        ``(y_pred, y_true) -> (n_samples,)``; None where the user's loss gives a scalar only.
+    module : nn.Module or None
+        The loss as a module, if it is one: its parameters are trained with the net's.
+    """
+
+    def __init__(self, mean, pointwise=None, module=None):
+        self.mean = mean
+        self.pointwise = pointwise
+        self.module = module
+
+    def __call__(self, y_pred, y_true, weight, total):
+        """Loss of a batch of total weight ``total``; ``weight`` is None or ``(n_samples,)``."""
+        if weight is None:
+            return self.mean(y_pred, y_true)
+        return torch.dot(self.pointwise(y_pred, y_true), weight) / total
+
+    def decoder(self):
+        """Return a loss of ours without which the net's output means nothing, or None."""
+        return self.module if hasattr(self.module, "log_probabilities") else None
+
+    def named_parameters(self):
+        """Parameters of the loss itself, called ``loss.<name>``."""
+        named = [] if self.module is None else self.module.named_parameters()
+        return [(f"loss.{name}", parameter) for name, parameter in named]
+
+
+def build_objective(loss, arguments, entry, *, weighted, **sizes):
+    """Build the objective of one fit.
+
+    Parameters
+    ----------
+    loss : str, nn.Module, class or callable
+        What the user gave.
+    arguments : dict
+        The ``loss__`` parameters.
+    entry : Loss
+        From ``find_loss``.
+    weighted : bool
+        Whether samples have weights.
+    **sizes : dict
+        What a loss of ours with weights of its own is built from.
+    """
+    if isinstance(loss, str):
+        return _built_in_objective(arguments, entry, sizes)
+    if isinstance(loss, nn.Module):
+        if arguments:
+            raise ValueError(
+                f"loss__{next(iter(arguments))} cannot be set: loss is an instance of "
+                f"{type(loss).__name__}, already built. Pass its class to set its parameters."
+            )
+        return _module_objective(copy.deepcopy(loss), weighted)
+    if isinstance(loss, type):
+        check_arguments(loss, arguments, "loss")
+        return _module_objective(loss(**arguments), weighted)
+    check_arguments(loss, arguments, "loss", reserved=("y_pred", "y_true"))
+    return _callable_objective(partial(loss, **arguments), None, describe(loss), weighted)
+
+
+def _built_in_objective(arguments, entry, sizes):
+    reserved = ("y_pred", "y_true", *sizes)
+    check_arguments(entry.pointwise, arguments, "loss", reserved=reserved)
+    check_parameters(entry, arguments)
+    if isinstance(entry.pointwise, type):
+        try:
+            module = entry.pointwise(**sizes, **arguments)
+        except ValueError as error:
+            raise ValueError(
+                f"loss: {arguments} for {sizes['n_outputs']} classes: {error}"
+            ) from None
+        return Objective(_mean_of(module), module, module)
+    pointwise = partial(entry.pointwise, **arguments) if arguments else entry.pointwise
+    if entry.mean is None:
+        return Objective(_mean_of(pointwise), pointwise)
+    return Objective(partial(entry.mean, **arguments) if arguments else entry.mean, pointwise)
+
+
+def _mean_of(pointwise):
+    return lambda y_pred, y_true: pointwise(y_pred, y_true).mean()
+
+
+def _module_objective(module, weighted):
+    if weighted and hasattr(module, "reduction"):
+        module.reduction = "none"
+    return _callable_objective(module, module, describe(type(module)), weighted)
+
+
+def _callable_objective(function, module, name, weighted):
+    """Wrap a loss of unknown shape: one number a sample, one an output, or one in all."""
+
+    def values_of(y_pred, y_true):
+        values = function(y_pred, y_true)
+        if not isinstance(values, torch.Tensor):
+            raise ValueError(f"loss: {name} must return a tensor, got {describe(values)}.")
+        if values.ndim and values.shape[0] != y_true.shape[0]:
+            raise ValueError(
+                f"loss: {name} must return one number for each sample, or one in all, got shape "
+                f"{tuple(values.shape)} for {y_true.shape[0]} samples."
+            )
+        return values
+
+    def pointwise(y_pred, y_true):
+        values = values_of(y_pred, y_true)
+        if not values.ndim:
+            raise ValueError(
+                f"loss: {name} returns one number in all, so it cannot take sample_weight or "
+                "class_weight. Return one number for each sample, or fit without weights."
+            )
+        return values if values.ndim == 1 else values.flatten(1).mean(1)
+
+    def mean(y_pred, y_true):
+        values = values_of(y_pred, y_true)
+        return values.mean() if values.ndim else values
+
+    return Objective(mean, pointwise if weighted else None, module)
