@@ -14,7 +14,7 @@ images = ["pillow"]
 distributed = ["accelerate", "dask", "distributed"]
 safe = ["safetensors", "skops"]
 bench = ["asv", "virtualenv"]
-test = [*bench, "pytest", "ruff"]
+test = [*bench, *plot, "pytest", "ruff"]
 
 setup(
     name="sktorch",

@@ -2,12 +2,14 @@
 
 import copy
 import inspect
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -20,6 +22,7 @@ from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
 from sktorch.engine.build import build
 from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
+from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.precision import PRECISIONS
 from sktorch.parameters import ParametrizedEstimator
 from sktorch.persistence import freeze, thaw
@@ -214,6 +217,45 @@ class TorchEstimator(ParametrizedEstimator):
             run(state)
         self._publish(draft, state, target, signature, watch)
         return self
+
+    def lr_find(self, X, y, sample_weight=None, *, lr_min=1e-6, lr_max=1.0, n_steps=100):
+        """Find a learning rate by raising it from step to step (Smith, 2017).
+
+        The estimator stays as it was: set ``lr`` to the suggestion if it suits you.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array-like
+            As for ``fit``.
+        lr_min, lr_max : float, default=1e-6 and 1.0
+            Ends of the range, covered in equal ratios.
+        n_steps : int, default=100
+
+        Returns
+        -------
+        suggestion : float
+            Where the smoothed loss falls steepest before its least value.
+        steps : DataFrame of shape (n_steps, 3)
+            ``lr``, ``loss`` before the update, ``smoothed``; NaN from where the loss blew up.
+        """
+        if not 0 < lr_min < lr_max < math.inf or n_steps < 10:
+            raise ValueError(
+                "lr_find needs 0 < lr_min < lr_max and n_steps >= 10, got "
+                f"lr_min={lr_min}, lr_max={lr_max}, n_steps={n_steps}."
+            )
+        parameters = self.get_params(deep=False)
+        without = {k: v for k, v in parameters.items() if not k.startswith("lr_scheduler__")}
+        draft = type(self)(**{**without, "lr": lr_min, "lr_scheduler": None})
+        draft._validate_params()
+        rows = check_rows(draft, X, y, sample_weight, y_numeric=not self._classifies, reset=True)
+        target = draft._learn_target(rows)
+        rows, _ = draft._encode(target, rows, None)
+        rates = np.geomspace(lr_min, lr_max, n_steps)
+        with gradients():
+            state, _ = build(draft, rows, None, target, Seeds.draw(self.random_state))
+            losses = lr_range(state, rates)
+        suggestion, smoothed = suggest(rates, losses)
+        return suggestion, pd.DataFrame({"lr": rates, "loss": losses, "smoothed": smoothed})
 
     def _continue(self, X, y, sample_weight, classes=None):
         """Train one more epoch, on these rows, with the optimizer as the last call left it."""

@@ -4,6 +4,9 @@
 """
 
 import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from numbers import Integral
 
 import torch
@@ -15,12 +18,14 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "NETS",
+    "LoadReport",
     "build_net",
     "first_layer",
     "float_dtype",
     "has_batch_norm",
     "is_built_in",
     "last_layer",
+    "load_matching",
     "reads_ids",
 ]
 
@@ -190,3 +195,129 @@ def float_dtype(net):
     tensors = [*net.parameters(), *net.buffers()]
     dtypes = (t.dtype for t in tensors if t.is_floating_point())
     return next(dtypes, torch.get_default_dtype())
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What ``load_matching`` did; names of the state's entries are as they are after renaming.
+
+    Parameters
+    ----------
+    loaded : list of str
+        Parameters and buffers of the net that got a value.
+    skipped : list of str
+        Entries left out on request.
+    missing : list of str
+        Parameters and buffers of the net that got none, those left out on request apart.
+    unexpected : list of str
+        Entries that found no place.
+    mismatched : dict of str to (shape in the state, shape in the net)
+        Entries whose place has another shape.
+    """
+
+    loaded: list
+    skipped: list
+    missing: list
+    unexpected: list
+    mismatched: dict
+
+    def __str__(self):
+        lines = [f"{len(self.loaded)} loaded"]
+        for title in ("skipped", "missing", "unexpected"):
+            names = getattr(self, title)
+            if names:
+                lines.append(f"{len(names)} {title}: {', '.join(names)}")
+        for name, (given, wanted) in self.mismatched.items():
+            lines.append(f"shape of {name}: {given} in the state, {wanted} in the net")
+        return "\n".join(lines)
+
+
+def load_matching(net, state, skip=(), rename=None):
+    """Copy into ``net`` the weights of ``state`` that have a place in it, by name and shape.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Changed in place.
+    state : mapping of str to Tensor, or nn.Module
+        A state dict, such as ``torch.load(path, weights_only=True)`` returns, or a module.
+    skip : str or iterable of str, default=()
+        Names, prefixes of names, or shell patterns to leave out, as the net calls them:
+        ``"head"`` leaves out ``head.weight``.
+    rename : dict of str to str, optional
+        Prefixes and what to put in their place, tried in order, the first that fits being used:
+        ``{"module.": "", "backbone.": "encoder."}``.
+
+    Returns
+    -------
+    report : LoadReport
+
+    Raises
+    ------
+    ValueError
+        If nothing was loaded, or a prefix of ``rename`` begins no name.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sktorch.nets import load_matching
+    >>> trained = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1000))
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> print(load_matching(net, trained, skip="2"))
+    2 loaded
+    2 skipped: 2.weight, 2.bias
+    """
+    entries = _renamed(state, rename or {})
+    skip = (skip,) if isinstance(skip, str) else tuple(skip)
+
+    def left_out(name):
+        return any(name.startswith(f"{s}.") or fnmatchcase(name, s) for s in skip)
+
+    places = net.state_dict()
+    skipped = [name for name in entries if left_out(name)]
+    given = {name: value for name, value in entries.items() if name not in skipped}
+    fits = {n: v for n, v in given.items() if n in places and v.shape == places[n].shape}
+    if not fits:
+        raise ValueError(
+            f"state: no entry has the name and shape of one of net's. Entries: "
+            f"{', '.join(list(entries)[:8])} ... Net: {', '.join(list(places)[:8])} ... "
+            "Map prefixes with rename={'old.': 'new.'}."
+        )
+    with torch.no_grad():
+        for name, value in fits.items():
+            places[name].copy_(value)
+    return LoadReport(
+        loaded=list(fits),
+        skipped=skipped,
+        missing=[name for name in places if name not in fits and not left_out(name)],
+        unexpected=[name for name in given if name not in places],
+        mismatched={
+            name: (tuple(value.shape), tuple(places[name].shape))
+            for name, value in given.items()
+            if name in places and name not in fits
+        },
+    )
+
+
+def _renamed(state, rename):
+    """Return the tensors of a state by the names that ``rename`` makes of theirs."""
+    if isinstance(state, nn.Module):
+        state = state.state_dict()
+    if not isinstance(state, Mapping) or not all(
+        isinstance(v, torch.Tensor) for v in state.values()
+    ):
+        raise ValueError(
+            f"state must be a state dict of tensors or a module, got {describe(state)}. A "
+            'checkpoint may hold it under a key such as "state_dict" or "model".'
+        )
+    for prefix in rename:
+        if not any(name.startswith(prefix) for name in state):
+            raise ValueError(
+                f"rename: no name of state begins with {prefix!r}. Names: "
+                f"{', '.join(list(state)[:8])} ..."
+            )
+    entries = {}
+    for name, value in state.items():
+        prefix = next((p for p in rename if name.startswith(p)), "")
+        entries[rename.get(prefix, "") + name.removeprefix(prefix) if prefix else name] = value
+    return entries

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from torch import nn
 
 from sktorch import TorchClassifier, TorchRegressor
-from sktorch.nets import ACTIVATIONS, MLP, NETS
+from sktorch.nets import ACTIVATIONS, MLP, NETS, load_matching
 
 FORMS = {
     "name": "mlp",
@@ -147,3 +147,54 @@ def test_mlp_draws_glorot_weights():
     bound = (6 / 150) ** 0.5
     assert weight.abs().max() <= bound
     assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+def trained():
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1000))
+
+
+def test_matching_weights_are_loaded_and_the_rest_is_reported():
+    source = trained()
+    state = {f"module.backbone.{k}": v for k, v in source.state_dict().items()}
+    state["module.extra"] = torch.zeros(2)
+    net = nn.ModuleDict({"encoder": trained()[:2], "head": nn.Linear(8, 3)})
+    net["encoder"].append(nn.Linear(8, 7))
+    head = net["head"].weight.clone()
+    report = load_matching(net, state, rename={"module.backbone.": "encoder.", "module.": ""})
+    assert report.loaded == [f"encoder.{k}" for k in source.state_dict() if not k.startswith("2")]
+    assert report.unexpected == ["extra"]
+    assert report.missing == ["encoder.2.weight", "encoder.2.bias", "head.weight", "head.bias"]
+    assert report.mismatched["encoder.2.weight"] == ((1000, 8), (7, 8))
+    assert torch.equal(net["encoder"][0].weight, source[0].weight)
+    assert torch.equal(net["head"].weight, head)
+    for part in ("7 loaded", "extra", "head.bias", "(1000,)"):
+        assert part in str(report)
+
+
+@pytest.mark.parametrize("skip", ["2", ["2.*"], ("2.weight", "2.bias")])
+def test_what_is_to_be_skipped_is_left_as_it_was(skip):
+    net = trained()
+    before = net[2].weight.clone()
+    report = load_matching(net, trained(), skip=skip)
+    assert report.skipped == ["2.weight", "2.bias"]
+    assert report.missing == []
+    assert torch.equal(net[2].weight, before)
+
+
+def test_a_state_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"state: no entry .*rename="):
+        load_matching(nn.Linear(3, 3), trained())
+    with pytest.raises(ValueError, match=r"rename: no name of state begins with 'modle\.'"):
+        load_matching(trained(), trained(), rename={"modle.": ""})
+    with pytest.raises(ValueError, match=r"state must be a state dict .*\"state_dict\""):
+        load_matching(trained(), {"state_dict": trained().state_dict()})
+
+
+def test_pretrained_weights_with_a_frozen_body_and_a_faster_head(breast_cancer):
+    X, y = breast_cancer
+    source = UserMLP(30, 5)
+    net = UserMLP(30, 2)
+    load_matching(net, source, skip="head")
+    clf = TorchClassifier(net, lr={"hidden.*": 0, "head.*": 0.05}, max_epochs=20).fit(X, y)
+    assert torch.equal(clf.net_.hidden.weight, source.hidden.weight)
+    assert clf.score(X, y) > 0.9

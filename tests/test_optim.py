@@ -359,3 +359,28 @@ def test_what_cannot_be_done_is_named(case):
     settings, message = BAD[case]
     with pytest.raises(ValueError, match=f"(?s){message}"):
         fitted(two_layers(), **settings).fit(X, Y)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "lbfgs"])
+def test_a_range_test_suggests_a_rate_that_learns_and_changes_nothing(optimizer, digits):
+    images, labels = digits
+    clf = TorchClassifier(optimizer=optimizer, lr_scheduler="onecycle", random_state=0)
+    if optimizer == "lbfgs":
+        clf.set_params(optimizer__line_search_fn="strong_wolfe")
+    before = clf.get_params()
+    suggestion, steps = clf.lr_find(images, labels, lr_max=10.0, n_steps=80)
+    assert clf.get_params() == before
+    assert not hasattr(clf, "net_")
+    assert list(steps) == ["lr", "loss", "smoothed"]
+    assert steps["lr"].iloc[[0, -1]].tolist() == pytest.approx([1e-6, 10.0])
+    np.testing.assert_allclose(np.diff(np.log(steps["lr"])), np.log(1e7) / 79)
+    assert 1e-4 < suggestion < 10
+    clf.set_params(lr=suggestion, max_epochs=5, lr_scheduler=None)
+    assert clf.fit(images, labels).score(images, labels) > 0.9
+
+
+def test_a_range_test_says_what_it_needs():
+    with pytest.raises(ValueError, match=r"lr_min=1.*lr_max=0.1"):
+        TorchClassifier().lr_find(X, Y, lr_min=1, lr_max=0.1)
+    with pytest.raises(ValueError, match=r"lr_find: .*smaller lr_min"):
+        TorchClassifier(optimizer="sgd").lr_find(X * 1e6, Y, lr_min=1e3, lr_max=1e6)

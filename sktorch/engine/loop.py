@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 
 from sktorch.callbacks import Callback
-from sktorch.engine.step import closure_step, eval_step, train_step
+from sktorch.engine.step import eval_step, step_for
 from sktorch.exceptions import FitDivergedError
 
 __all__ = ["gradients", "groups_of", "run"]
@@ -54,7 +54,7 @@ def train_epoch(state):
     """Take one step a batch, or a group of batches, and return the mean loss over samples."""
     if state.average is not None:
         state.average.use(averages=False)
-    step = closure_step if state.needs_closure else train_step
+    step = step_for(state)
     losses, totals = [], []
     for batches in groups_of(state.accumulation, state.train):
         losses += step(state, batches)
