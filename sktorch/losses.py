@@ -9,6 +9,7 @@ one output for each class; ``"indicator"``, zeros and ones of the shape of the o
 classes with one output and for multilabel data; ``"values"``, of shape ``(n_samples, n_targets)``.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -72,17 +73,14 @@ def focal(y_pred, y_true, gamma=2.0, alpha="auto"):
         if alpha is not None:
             values = values * (y_true * alpha + (1 - y_true) * (1 - alpha))
         return _row_mean(values)
-    log_p = _picked(F.log_softmax(y_pred, dim=1), y_true)
-    # Clamped away from 0, where the gradient of a power below 1 is infinite.
-    modulation = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny) ** gamma
-    values = modulation * -log_p
+    values = F.cross_entropy(y_pred, y_true, reduction="none")
+    modulation = -torch.expm1(-values)
+    if gamma < 1:
+        # Kept away from 0, where the gradient of a power below 1 is infinite.
+        modulation = modulation.clamp(min=torch.finfo(values.dtype).tiny)
+    values = modulation**gamma * values
     weights = _class_weights(alpha, y_pred)
     return values if weights is None else values * weights[y_true]
-
-
-def _picked(scores, classes):
-    """Return each sample's score of its own class, of shape (n_samples,)."""
-    return scores.gather(1, classes.unsqueeze(1)).squeeze(1)
 
 
 def _class_weights(alpha, y_pred):
@@ -101,21 +99,37 @@ def _class_weights(alpha, y_pred):
     return torch.as_tensor(alpha, dtype=y_pred.dtype, device=y_pred.device)
 
 
+# Both sides of the logarithm in reverse cross entropy are clamped to [_FLOOR, 1].
+_FLOOR = 1e-4
+
+
 def sce(y_pred, y_true, a=1.0, b=1.0):
     """Symmetric cross entropy ``a CE + b RCE``, which bears wrong labels (Wang et al., 2019).
 
     ``RCE = -sum p log q`` swaps prediction and label; both are clamped to ``[1e-4, 1]``.
     """
-    floor = 1e-4
     if y_true.is_floating_point():
         p = torch.sigmoid(y_pred)
-        wrong = torch.where(y_true > 0.5, 1 - p, p).clamp(floor, 1)
+        wrong = torch.where(y_true > 0.5, 1 - p, p).clamp(_FLOOR, 1)
         values = F.binary_cross_entropy_with_logits(y_pred, y_true, reduction="none")
-        return _row_mean(a * values - b * wrong * torch.log(torch.tensor(floor)).item())
-    p = F.softmax(y_pred, dim=1).clamp(floor, 1)
-    wrong = p.sum(1) - _picked(p, y_true)
+        return _row_mean(a * values - b * math.log(_FLOOR) * wrong)
+    p = F.softmax(y_pred, dim=1).clamp(_FLOOR, 1)
     values = F.cross_entropy(y_pred, y_true, reduction="none")
-    return a * values - b * wrong * torch.log(torch.tensor(floor)).item()
+    return a * values - (p * _log_labels(p, y_true, b)).sum(1)
+
+
+def _mean_sce(y_pred, y_true, a=1.0, b=1.0):
+    if y_true.is_floating_point():
+        return sce(y_pred, y_true, a, b).mean()
+    p = F.softmax(y_pred, dim=1).clamp(_FLOOR, 1)
+    reverse = torch.dot(p.flatten(), _log_labels(p, y_true, b / len(p)).flatten())
+    return a * F.cross_entropy(y_pred, y_true) - reverse
+
+
+def _log_labels(p, y_true, scale):
+    """Return ``scale`` times the logarithm of the one-hot labels, clamped."""
+    logs = torch.full_like(p, scale * math.log(_FLOOR))
+    return logs.scatter_(1, y_true.unsqueeze(1), 0.0)
 
 
 def hinge(y_pred, y_true):
@@ -125,9 +139,9 @@ def hinge(y_pred, y_true):
     """
     if y_true.is_floating_point():
         return _row_mean(F.relu(1 - y_pred * (2 * y_true - 1)))
-    own = F.one_hot(y_true, y_pred.shape[1]).bool()
-    best_other = y_pred.masked_fill(own, -torch.inf).amax(1)
-    return F.relu(1 - _picked(y_pred, y_true) + best_other)
+    own = y_true.unsqueeze(1)
+    best_other = y_pred.scatter(1, own, -torch.inf).amax(1)
+    return F.relu(1 + best_other - y_pred.gather(1, own).squeeze(1))
 
 
 # Classification, from probabilities -------------------------------------------------------------
@@ -217,21 +231,23 @@ def huber(y_pred, y_true, delta=1.0):
     return _row_mean(F.huber_loss(y_pred, y_true, reduction="none", delta=delta))
 
 
+def poisson(y_pred, y_true):
+    """Negative log likelihood of a count, less its constant; the net gives the log of the mean."""
+    return _row_mean(F.poisson_nll_loss(y_pred, y_true, reduction="none"))
+
+
+# The next three give a value for each output; the registry averages them.
+
+
 def quantile(y_pred, y_true, quantile=0.5):
     """Pinball loss, least at the ``quantile`` of y (Koenker and Bassett, 1978)."""
     error = y_true - y_pred
-    return _row_mean(torch.maximum(quantile * error, (quantile - 1) * error))
-
-
-def poisson(y_pred, y_true):
-    """Half the Poisson deviance; the net gives the logarithm of the mean, y is a count or rate."""
-    return _row_mean(y_pred.exp() - y_true * y_pred + torch.xlogy(y_true, y_true) - y_true)
+    return torch.maximum(quantile * error, (quantile - 1) * error)
 
 
 def gamma(y_pred, y_true):
-    """Half the Gamma deviance; the net gives the logarithm of the mean, y is positive."""
-    log_ratio = y_true.log() - y_pred
-    return _row_mean(log_ratio.exp() - 1 - log_ratio)
+    """Negative log likelihood of a Gamma up to its shape; the net gives the log of the mean."""
+    return y_pred + y_true * torch.exp(-y_pred)
 
 
 def gaussian_nll(y_pred, y_true):
@@ -241,7 +257,7 @@ def gaussian_nll(y_pred, y_true):
     (Nix and Weigend, 1994).
     """
     mean, log_variance = y_pred.chunk(2, dim=1)
-    return _row_mean(0.5 * (log_variance + (y_true - mean) ** 2 * torch.exp(-log_variance)))
+    return 0.5 * (log_variance + (y_true - mean) ** 2 * torch.exp(-log_variance))
 
 
 def cosine(y_pred, y_true):
@@ -250,6 +266,19 @@ def cosine(y_pred, y_true):
 
 
 # The registry -----------------------------------------------------------------------------------
+
+
+def _averaged(elementwise):
+    """Return ``pointwise`` and ``mean`` of a loss that gives a value for each output."""
+
+    @functools.wraps(elementwise)
+    def pointwise(y_pred, y_true, **parameters):
+        return _row_mean(elementwise(y_pred, y_true, **parameters))
+
+    def mean(y_pred, y_true, **parameters):
+        return elementwise(y_pred, y_true, **parameters).mean()
+
+    return {"pointwise": pointwise, "mean": mean}
 
 
 def _number(holds):
@@ -348,7 +377,13 @@ LOSSES = {
             ),
         },
     ),
-    "sce": Loss(sce, "logits", _BOTH, constraints={"a": _NOT_NEGATIVE, "b": _NOT_NEGATIVE}),
+    "sce": Loss(
+        sce,
+        "logits",
+        _BOTH,
+        mean=_mean_sce,
+        constraints={"a": _NOT_NEGATIVE, "b": _NOT_NEGATIVE},
+    ),
     "hinge": Loss(hinge, "margins", _BOTH),
     "adaptive_log_softmax": Loss(
         AdaptiveLogSoftmax,
@@ -369,18 +404,29 @@ LOSSES = {
         poisson,
         "log_mean",
         _VALUES,
+        mean=F.poisson_nll_loss,
         scaling="mean",
         takes=(lambda y: (y >= 0).all(), "values that are not negative"),
     ),
     "gamma": Loss(
-        gamma,
-        "log_mean",
-        _VALUES,
+        **_averaged(gamma),
+        meaning="log_mean",
+        targets=_VALUES,
         scaling="mean",
         takes=(lambda y: (y > 0).all(), "values that are positive"),
     ),
-    "quantile": Loss(quantile, "values", _VALUES, constraints={"quantile": _INSIDE}),
-    "gaussian_nll": Loss(gaussian_nll, "mean_and_log_variance", _VALUES, outputs_per_target=2),
+    "quantile": Loss(
+        **_averaged(quantile),
+        meaning="values",
+        targets=_VALUES,
+        constraints={"quantile": _INSIDE},
+    ),
+    "gaussian_nll": Loss(
+        **_averaged(gaussian_nll),
+        meaning="mean_and_log_variance",
+        targets=_VALUES,
+        outputs_per_target=2,
+    ),
     "cosine": Loss(
         cosine,
         "values",

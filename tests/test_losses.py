@@ -59,7 +59,7 @@ def test_a_loss_is_pointwise_and_its_mean_is_the_mean(name):
     for y_pred, y_true in batches(name):
         values = LOSSES[name].pointwise(y_pred, y_true)
         assert values.shape == (N,)
-        assert (values >= 0).all() or LOSSES[name].meaning == "mean_and_log_variance"
+        assert (values >= 0).all() or LOSSES[name].meaning in ("mean_and_log_variance", "log_mean")
         entry = find_loss(name, classification=name in CLASSIFICATION)
         objective = build_objective(name, {}, entry, weighted=False)
         torch.testing.assert_close(objective(y_pred, y_true, None, N), values.mean())
@@ -99,8 +99,7 @@ REFERENCES = {
     ("kl_div", "values"): lambda z, t: F.kl_div(z, t, reduction="batchmean"),
     ("hinge", "index"): F.multi_margin_loss,
     ("smooth_l1", "values"): F.smooth_l1_loss,
-    ("poisson", "values"): lambda z, t: mean_poisson_deviance(*flat(t, z.exp())) / 2,
-    ("gamma", "values"): lambda z, t: mean_gamma_deviance(*flat(t, z.exp())) / 2,
+    ("poisson", "values"): F.poisson_nll_loss,
     ("quantile", "values"): lambda z, t: mean_pinball_loss(*flat(t, z)),
     ("gaussian_nll", "values"): lambda z, t: F.gaussian_nll_loss(z[:, :3], t, z[:, 3:].exp()),
     ("cosine", "values"): lambda z, t: F.cosine_embedding_loss(z, t, torch.ones(N)),
@@ -126,6 +125,16 @@ def test_a_loss_is_that_of_torch_or_scikit_learn(name, layout):
     else:
         expected = float(REFERENCES[name, layout](y_pred.detach(), y_true))
     assert LOSSES[name].pointwise(y_pred, y_true).mean().item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "deviance"), [("poisson", mean_poisson_deviance), ("gamma", mean_gamma_deviance)]
+)
+def test_a_log_likelihood_is_half_the_deviance_above_its_least_value(name, deviance):
+    y_pred, y_true = next(batches(name))
+    loss = LOSSES[name].pointwise
+    excess = (loss(y_pred, y_true) - loss(y_true.log(), y_true)).mean().item()
+    assert excess == pytest.approx(deviance(*flat(y_true, y_pred.exp())) / 2)
 
 
 def test_symmetric_cross_entropy_is_the_sum_of_the_two():
