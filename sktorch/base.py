@@ -74,6 +74,7 @@ class TorchEstimator(ParametrizedEstimator):
         "mode": [StrOptions({"auto", "min", "max"})],
         "min_delta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "restore_best": ["boolean"],
+        "callbacks": ["array-like", None],
         "device": [str, torch.device],
         "dtype": [StrOptions({"auto", "float16", "bfloat16", "float32", "float64"})],
         "warm_start": ["boolean"],
@@ -111,6 +112,7 @@ class TorchEstimator(ParametrizedEstimator):
         mode="auto",
         min_delta="auto",
         restore_best=True,
+        callbacks=None,
         device="auto",
         dtype="auto",
         precision=None,
@@ -139,6 +141,7 @@ class TorchEstimator(ParametrizedEstimator):
         self.mode = mode
         self.min_delta = min_delta
         self.restore_best = restore_best
+        self.callbacks = callbacks
         self.device = device
         self.dtype = dtype
         self.precision = precision
@@ -210,10 +213,10 @@ class TorchEstimator(ParametrizedEstimator):
         train, valid = _split(rows, given, fraction, target, seeds)
         net = self._earlier_net(target) if self.warm_start else None
         with gradients():
-            state, signature = build(self, train, valid, target, seeds, net)
+            callbacks = [EarlyStopping(*watch), *copy.deepcopy(list(self.callbacks or ()))]
+            state, signature = build(self, train, valid, target, seeds, net, callbacks)
             state.max_epochs = self.max_epochs
             state.monitor = watch.monitor
-            state.callbacks.append(EarlyStopping(*watch))
             run(state)
         self._publish(draft, state, target, signature, watch)
         return self

@@ -23,7 +23,7 @@ from sktorch.specs import about, describe
 __all__ = ["build"]
 
 
-def build(settings, train, valid, target, seeds, net=None):
+def build(settings, train, valid, target, seeds, net=None, callbacks=()):
     """Build everything a fit holds, and try it on a few rows.
 
     Parameters
@@ -36,6 +36,7 @@ def build(settings, train, valid, target, seeds, net=None):
     seeds : Seeds
     net : nn.Module, optional
         A net to go on with, in place of a new one.
+    callbacks : list of Callback
 
     Returns
     -------
@@ -96,6 +97,7 @@ def build(settings, train, valid, target, seeds, net=None):
         precision=new_precision(settings, optimizer, device),
         clip_norm=settings.grad_clip_norm,
         accumulation=settings.grad_accumulation_steps,
+        callbacks=list(callbacks),
         **new_schedule(settings, optimizer, len(train)),
     )
     if settings.ema_decay is not None:

@@ -7,7 +7,6 @@ from itertools import islice
 
 import torch
 
-from sktorch.callbacks import Callback
 from sktorch.engine.step import eval_step, step_for
 from sktorch.exceptions import FitDivergedError
 
@@ -26,6 +25,8 @@ def run(state):
     state.net.train()
     notify(state, "on_fit_begin")
     for _ in range(state.max_epochs):
+        state.epoch += 1
+        notify(state, "on_epoch_begin")
         state.history.append(run_epoch(state))
         notify(state, "on_epoch_end")
         if state.stop_reason:
@@ -39,29 +40,66 @@ def run(state):
 def run_epoch(state):
     """Run one epoch and return its row of the history."""
     started = time.perf_counter()
-    state.epoch += 1
     rates = state.learning_rates()
-    losses = {"train_loss": train_epoch(state)}
+    values = train_epoch(state)
     if state.valid is not None:
-        losses["val_loss"] = evaluate(state)
+        values |= validate(state)
     # The epoch's only read from the device.
-    values = dict(zip(losses, torch.stack([*losses.values()]).tolist(), strict=True))
-    check_losses(state, values)
-    return {"epoch": state.epoch, **values, **rates, "epoch_time": time.perf_counter() - started}
+    row = dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True))
+    check_losses(state, row)
+    return {"epoch": state.epoch, **row, **rates, "epoch_time": time.perf_counter() - started}
 
 
 def train_epoch(state):
-    """Take one step a batch, or a group of batches, and return the mean loss over samples."""
+    """Take one step a batch, or a group of batches; return the means over samples by name."""
     if state.average is not None:
         state.average.use(averages=False)
-    step = step_for(state)
+    step, metrics = step_for(state), state.train_metrics
+    begin, end = state.hooks["on_batch_begin"], state.hooks["on_batch_end"]
     losses, totals = [], []
     for batches in groups_of(state.accumulation, state.train):
-        losses += step(state, batches)
-        totals += [batch.total for batch in batches]
+        for hook in begin:
+            for batch in batches:
+                hook(state, batch)
+        for batch, (loss, y_pred) in zip(batches, step(state, batches), strict=True):
+            losses.append(loss)
+            totals.append(batch.total)
+            if metrics is not None:
+                metrics.add(y_pred, batch.y)
+            for hook in end:
+                hook(state, batch, loss, y_pred)
     if state.average is not None:
         state.average.use(averages=True)
-    return weighted_mean(losses, totals)
+    return summary("train", losses, totals, metrics)
+
+
+def validate(state):
+    """Return the means over the validation data by name, on the device."""
+    begin, end = state.hooks["on_batch_begin"], state.hooks["on_batch_end"]
+    losses, totals = [], []
+    state.net.eval()
+    with torch.no_grad() if begin or end else torch.inference_mode():
+        for batch in state.valid:
+            for hook in begin:
+                hook(state, batch)
+            loss, y_pred = eval_step(state, batch)
+            losses.append(loss)
+            totals.append(batch.total)
+            if state.valid_metrics is not None:
+                state.valid_metrics.add(y_pred, batch.y)
+            for hook in end:
+                hook(state, batch, loss, y_pred)
+        values = summary("val", losses, totals, state.valid_metrics)
+    state.net.train()
+    return values
+
+
+def summary(part, losses, totals, metrics):
+    """Return the mean loss and the metrics of one part of the data, 0-d tensors by name."""
+    values = {f"{part}_loss": weighted_mean(losses, totals)}
+    if metrics is not None:
+        values |= {f"{part}_{name}": value for name, value in metrics.compute().items()}
+    return values
 
 
 def groups_of(size, items):
@@ -69,16 +107,6 @@ def groups_of(size, items):
     items = iter(items)
     while group := list(islice(items, size)):
         yield group
-
-
-def evaluate(state):
-    """Return the mean loss over the validation data, on the device."""
-    state.net.eval()
-    with torch.inference_mode():
-        batches = [(eval_step(state, batch), batch.total) for batch in state.valid]
-        mean = weighted_mean(*zip(*batches, strict=True))
-    state.net.train()
-    return mean
 
 
 def weighted_mean(values, weights):
@@ -101,15 +129,14 @@ def schedule(state):
 
 def notify(state, hook):
     """Call ``hook`` of each callback that overrides it."""
-    for callback in state.callbacks:
-        if getattr(type(callback), hook) is not getattr(Callback, hook):
-            getattr(callback, hook)(state)
+    for call in state.hooks[hook]:
+        call(state)
 
 
 def check_losses(state, values):
     """Refuse to go on from a loss that is not finite."""
     for name, value in values.items():
-        if not math.isfinite(value):
+        if name.endswith("_loss") and not math.isfinite(value):
             raise FitDivergedError(
                 f"{name} became {value} in epoch {state.epoch}. {_remedy(state)}"
             )

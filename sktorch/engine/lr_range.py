@@ -35,7 +35,7 @@ def lr_range(state, rates):
     for rate in rates:
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        losses.append(torch.stack(step(state, next(batches))).mean())
+        losses.append(torch.stack([loss for loss, _ in step(state, next(batches))]).mean())
     return torch.stack(losses).double().cpu().numpy()
 
 

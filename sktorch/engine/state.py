@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from sktorch.callbacks import Callback
+from sktorch.callbacks import HOOKS, Callback, overriding
 from sktorch.data.batches import Resident
 from sktorch.engine.average import WeightAverage
+from sktorch.engine.measure import MetricSet
 from sktorch.engine.precision import Full
 from sktorch.engine.randomness import RandomStream
 from sktorch.history import History
@@ -50,6 +52,7 @@ class FitState:
         When ``scheduler`` is stepped.
     monitor : str
         What a plateau is a plateau of.
+    train_metrics, valid_metrics : MetricSet or None
     max_epochs : int
         Epochs of this run, beyond those already in ``history``.
     callbacks : list of Callback
@@ -76,6 +79,8 @@ class FitState:
     scheduler: LRScheduler | None = None
     scheduled: str = "epoch"
     monitor: str = "train_loss"
+    train_metrics: MetricSet | None = None
+    valid_metrics: MetricSet | None = None
     max_epochs: int = 1
     callbacks: list[Callback] = field(default_factory=list)
     history: History = field(default_factory=History)
@@ -86,6 +91,7 @@ class FitState:
         groups = self.optimizer.param_groups
         self.parameters = [p for group in groups for p in group["params"]]
         self.names = [name for group in groups for name in group["names"]]
+        self.hooks = {hook: overriding(self.callbacks, hook) for hook in HOOKS}
         self.needs_closure = needs_closure(self.optimizer)
         # Entered around each forward of training.
         self.randomness = self.stream if self.is_random else nullcontext()
@@ -101,12 +107,13 @@ class FitState:
     def _before_update(self):
         """Return what is done to the gradients of the loss before they are used."""
         stages = []
-        if self.penalty is not None or self.clip_norm is not None:
+        if self.penalty or self.clip_norm or self.hooks["on_gradients"]:
             stages.append(lambda: self.precision.unscale(self.optimizer))
         if self.penalty is not None:
             stages.append(self.penalty.add_gradients)
         if self.clip_norm is not None:
             stages.append(lambda: nn.utils.clip_grad_norm_(self.parameters, self.clip_norm))
+        stages += [partial(hook, self) for hook in self.hooks["on_gradients"]]
         return stages
 
     def follow_average(self, average):

@@ -17,14 +17,14 @@ def train_step(state, batches):
 
     Returns
     -------
-    losses : list of Tensor
-        Mean loss of each batch before the update, on the device.
+    outcomes : list of (Tensor, Tensor)
+        Mean loss of each batch and the net's output, before the update, on the device.
     """
-    losses = compute_gradients(state, batches)
+    outcomes = compute_gradients(state, batches)
     state.precision.update(state.optimizer)
     for after in state.after_update:
         after()
-    return losses
+    return outcomes
 
 
 def compute_gradients(state, batches):
@@ -35,16 +35,16 @@ def compute_gradients(state, batches):
     if len(batches) > 1:
         total = sum(batch.total for batch in batches)
         shares = [batch.total / total for batch in batches]
-    losses = []
+    outcomes = []
     for batch, share in zip(batches, shares, strict=True):
         with state.randomness:
             y_pred = state.precision.forward(state.net, batch.x)
         loss = state.objective(y_pred, batch.y, batch.weight, batch.total)
         state.precision.backward(loss if share == 1.0 else loss * share)
-        losses.append(loss.detach())
+        outcomes.append((loss.detach(), y_pred.detach()))
     for before in state.before_update:
         before()
-    return losses
+    return outcomes
 
 
 def closure_step(state, batches):
@@ -52,9 +52,10 @@ def closure_step(state, batches):
     evaluations = []
 
     def closure():
-        losses = compute_gradients(state, batches)
-        evaluations.append(losses)
+        outcomes = compute_gradients(state, batches)
+        evaluations.append(outcomes)
         totals = [batch.total for batch in batches]
+        losses = [loss for loss, _ in outcomes]
         mean = sum(loss * total for loss, total in zip(losses, totals, strict=True)) / sum(totals)
         return mean if state.penalty is None else mean + state.penalty.value()
 
@@ -70,6 +71,6 @@ def step_for(state):
 
 
 def eval_step(state, batch):
-    """Return the loss of ``batch``, on the device; the caller has set the net to eval mode."""
+    """Return the loss of ``batch`` and the net's output; the net is in eval mode."""
     y_pred = state.net(batch.x)
-    return state.objective(y_pred, batch.y, batch.weight, batch.total)
+    return state.objective(y_pred, batch.y, batch.weight, batch.total), y_pred
