@@ -11,22 +11,26 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+import torchmetrics
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sktorch.callbacks import EarlyStopping
+from sktorch.callbacks import Callback, EarlyStopping, PrintLog, ProgressBar
 from sktorch.data.checks import Rows, check_rows, check_X
 from sktorch.data.split import hold_out
 from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
-from sktorch.engine.build import build
+from sktorch.engine.build import build, rebuild_objective
+from sktorch.engine.evaluation import measure
 from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
 from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.precision import PRECISIONS
+from sktorch.metrics import named_metrics
+from sktorch.objective import decoder_of
 from sktorch.parameters import ParametrizedEstimator
 from sktorch.persistence import freeze, thaw
-from sktorch.specs import about
+from sktorch.specs import about, describe
 from sktorch.watch import Watch, plan_watch
 
 __all__ = ["TorchEstimator"]
@@ -74,7 +78,9 @@ class TorchEstimator(ParametrizedEstimator):
         "mode": [StrOptions({"auto", "min", "max"})],
         "min_delta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "restore_best": ["boolean"],
+        "metrics": [str, torchmetrics.Metric, "array-like", Mapping, None],
         "callbacks": ["array-like", None],
+        "verbose": ["verbose"],
         "device": [str, torch.device],
         "dtype": [StrOptions({"auto", "float16", "bfloat16", "float32", "float64"})],
         "warm_start": ["boolean"],
@@ -112,7 +118,9 @@ class TorchEstimator(ParametrizedEstimator):
         mode="auto",
         min_delta="auto",
         restore_best=True,
+        metrics=None,
         callbacks=None,
+        verbose=0,
         device="auto",
         dtype="auto",
         precision=None,
@@ -141,7 +149,9 @@ class TorchEstimator(ParametrizedEstimator):
         self.mode = mode
         self.min_delta = min_delta
         self.restore_best = restore_best
+        self.metrics = metrics
         self.callbacks = callbacks
+        self.verbose = verbose
         self.device = device
         self.dtype = dtype
         self.precision = precision
@@ -209,14 +219,16 @@ class TorchEstimator(ParametrizedEstimator):
         target = draft._learn_target(rows)
         seeds = Seeds.draw(self.random_state)
         rows, given = draft._encode(target, rows, given)
-        watch, fraction = plan_watch(self, len(rows), given is not None)
+        measures = named_metrics(self.metrics, target.problem)
+        modes = {name: measure.mode for name, measure in measures.items()}
+        watch, fraction = plan_watch(self, len(rows), given is not None, modes)
         train, valid = _split(rows, given, fraction, target, seeds)
         net = self._earlier_net(target) if self.warm_start else None
         with gradients():
-            callbacks = [EarlyStopping(*watch), *copy.deepcopy(list(self.callbacks or ()))]
-            state, signature = build(self, train, valid, target, seeds, net, callbacks)
+            callbacks = [EarlyStopping(*watch), *self._fit_callbacks()]
+            state, signature = build(self, train, valid, target, seeds, net, callbacks, measures)
             state.max_epochs = self.max_epochs
-            state.monitor = watch.monitor
+            state.monitor, state.mode = watch.monitor, watch.mode
             run(state)
         self._publish(draft, state, target, signature, watch)
         return self
@@ -275,12 +287,25 @@ class TorchEstimator(ParametrizedEstimator):
         net = copy.deepcopy(self.net_) if fitted else None
         seeds = Seeds.draw(self.random_state)
         with gradients():
-            state, signature = build(self, rows, None, target, seeds, net)
+            measures = named_metrics(self.metrics, target.problem)
+            state, signature = build(self, rows, None, target, seeds, net, (), measures)
             if fitted:
                 state.resume(copy.deepcopy(self._progress), self._history.rows)
             run(state)
         self._publish(draft, state, target, signature, Watch("train_loss"))
         return self
+
+    def _fit_callbacks(self):
+        """Return the user's callbacks, copied, and what ``verbose`` shows, last."""
+        shown = {1: [ProgressBar], 2: [PrintLog]}.get(int(self.verbose), [])
+        callbacks = copy.deepcopy(list(self.callbacks or ()))
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise ValueError(
+                    f"callbacks must hold objects of sktorch.callbacks.Callback, got "
+                    f"{describe(callback)}. Derive its class from it, and pass an object."
+                )
+        return [*callbacks, *(show() for show in shown)]
 
     def _draft(self):
         """Return an unfitted twin: what checks set on it is published only if the fit succeeds."""
@@ -338,7 +363,7 @@ class TorchEstimator(ParametrizedEstimator):
             "_net_arguments": self.arguments("net"),
             "_target": target,
             "_signature": signature,
-            "_decoder": state.objective.decoder(),
+            "_loss_module": state.objective.trained_module(),
             "_progress": state.progress(),
         }
         parameters = self.get_params(deep=False)
@@ -366,7 +391,36 @@ class TorchEstimator(ParametrizedEstimator):
         """Return what the net gives for X, of shape (n_samples, n_outputs), float64."""
         check_is_fitted(self)
         X = check_X(self, X, reset=False)
-        return outputs(self.net_, X, self._signature.input_dtype, self.device_, self._decoder)
+        return outputs(
+            self.net_, X, self._signature.input_dtype, self.device_, decoder_of(self._loss_module)
+        )
+
+    def evaluate(self, X, y, sample_weight=None):
+        """Return the loss and every metric of ``metrics`` on some data.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, ...)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), optional
+            Enters the loss; metrics count each sample once.
+
+        Returns
+        -------
+        values : dict of str to float
+            ``loss`` and a value for each metric; those of values are in the units of y.
+        """
+        check_is_fitted(self)
+        rows = check_rows(self, X, y, sample_weight, y_numeric=not self._classifies, reset=False)
+        factors = self._class_factors(self._target, rows)
+        rows = _encoded(self._target, rows, factors)
+        measures = named_metrics(self.metrics, self._target.problem)
+        objective = rebuild_objective(
+            self, self._target, self._loss_module, rows.weight is not None
+        )
+        return measure(
+            self.net_, objective, rows, self._signature, self._target, measures, self.device_
+        )
 
     # Storing ----------------------------------------------------------------------------------
 

@@ -46,16 +46,23 @@ validation_fraction : float or None, default=0.1
 patience : int, default=10
     Epochs in a row without improvement, a tie being none, after which to stop.
 monitor : str, default="val_loss"
-    Column of ``history_`` to watch: "val_loss" or "train_loss".
+    Column of ``history_`` to watch: the loss or a metric, of training or validation.
 mode : {"auto", "min", "max"}, default="auto"
-    Whether less or more of ``monitor`` is better; "auto" knows it of a loss.
+    Whether less or more of ``monitor`` is better; "auto" knows it of the loss and of most metrics.
 min_delta : float or "auto", default="auto"
     A gain no larger than this does not end the waiting. "auto" is 0 for validation data and 1e-4
     for the training loss.
 restore_best : bool, default=True
     Whether early stopping leaves the net with the weights of ``best_epoch_`` instead of the last.
+metrics : str, Metric, list, dict or None, default=None
+    What to record beside the loss, for training and validation, over all samples of an epoch: names
+    of ``sktorch.metrics.METRICS``, objects of torchmetrics, or scorers of scikit-learn by name,
+    which are computed on the CPU; a dict gives them names. Values are in the units of y. Weights
+    of samples do not enter.
 callbacks : list or None, default=None
     Objects of ``sktorch.callbacks.Callback`` whose hooks run during ``fit``; copied for each fit.
+verbose : int, default=0
+    0 is silent; 1 shows a progress bar on standard error; 2 prints a line for each epoch.
 device : str or torch.device, default="auto"
     Where to compute; "auto" is an accelerator if there is one.
 dtype : {"auto", "float16", "bfloat16", "float32", "float64"}, default="auto"
@@ -88,6 +95,7 @@ best_score_ : float
 device_ : torch.device
     Where ``net_`` is.
 history_ : DataFrame of shape (n_iter_, n_columns)
-    ``epoch, train_loss, val_loss, lr, epoch_time`` (seconds); ``val_loss`` with validation data
-    only. ``train_loss`` is the mean over the epoch's steps, each before its update. ``lr`` is that
-    of the epoch's first step; with rules there is a column ``lr[pattern]`` for each."""
+    ``epoch, train_loss, train_<metric>, val_loss, val_<metric>, lr, epoch_time`` (seconds); those
+    of validation with validation data only. ``train_loss`` is the mean over the epoch's steps, each
+    before its update. ``lr`` is that of the epoch's first step; with rules there is a column
+    ``lr[pattern]`` for each."""

@@ -45,5 +45,7 @@ class History:
         return best
 
     def to_frame(self):
-        """Return a DataFrame of shape (n_epochs, n_columns)."""
-        return pd.DataFrame(self.rows)
+        """Return a DataFrame of shape (n_epochs, n_columns); learning rate and time come last."""
+        frame = pd.DataFrame(self.rows)
+        last = [name for name in frame if name == "lr" or name.startswith("lr[")] + ["epoch_time"]
+        return frame[[*(name for name in frame if name not in last), *last]]

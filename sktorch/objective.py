@@ -10,7 +10,7 @@ from torch import nn
 from sktorch.losses import check_parameters
 from sktorch.specs import check_arguments, describe
 
-__all__ = ["Objective", "Signature", "build_objective"]
+__all__ = ["Objective", "Signature", "build_objective", "decoder_of"]
 
 
 class Signature(NamedTuple):
@@ -25,12 +25,15 @@ class Signature(NamedTuple):
         Layout of the targets it is compared with.
     meaning : str
         As in ``Loss``.
+    target_shape : tuple
+        Shape of the targets of one sample, as the loss takes them.
     """
 
     input_dtype: torch.dtype
     width: int
     layout: str
     meaning: str
+    target_shape: tuple
 
 
 class Objective:
@@ -57,14 +60,19 @@ class Objective:
             return self.mean(y_pred, y_true)
         return torch.dot(self.pointwise(y_pred, y_true), weight) / total
 
-    def decoder(self):
-        """Return a loss of ours without which the net's output means nothing, or None."""
-        return self.module if hasattr(self.module, "log_probabilities") else None
+    def trained_module(self):
+        """Return the loss as a module if it has weights that the fit trained, or None."""
+        return self.module if self.named_parameters() else None
 
     def named_parameters(self):
         """Parameters of the loss itself, called ``loss.<name>``."""
         named = [] if self.module is None else self.module.named_parameters()
         return [(f"loss.{name}", parameter) for name, parameter in named]
+
+
+def decoder_of(module):
+    """Return a loss of ours without which the net's output means nothing, or None."""
+    return module if hasattr(module, "log_probabilities") else None
 
 
 def build_objective(loss, arguments, entry, *, weighted, **sizes):

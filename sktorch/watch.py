@@ -34,7 +34,7 @@ class Watch(NamedTuple):
     restore_best: bool = False
 
 
-def plan_watch(settings, n_samples, has_validation):
+def plan_watch(settings, n_samples, has_validation, modes):
     """Decide what to watch and how much to hold out for it.
 
     Parameters
@@ -45,6 +45,8 @@ def plan_watch(settings, n_samples, has_validation):
     n_samples : int
     has_validation : bool
         Whether validation data was given.
+    modes : dict of str to {"min", "max"} or None
+        Of each metric beside the loss, whether less or more is better.
 
     Returns
     -------
@@ -53,9 +55,13 @@ def plan_watch(settings, n_samples, has_validation):
         Share of the rows to hold out.
     """
     stopping, monitor = settings.early_stopping, settings.monitor
-    known = ("train_loss", "val_loss")
+    modes = {"loss": "min", **modes}
+    known = [f"{part}_{name}" for part in ("train", "val") for name in modes]
     if monitor not in known:
-        raise ValueError(f"monitor={monitor!r} is not recorded. Recorded: {', '.join(known)}.")
+        raise ValueError(
+            f"monitor={monitor!r} is not recorded. Recorded: {', '.join(known)}. "
+            "Name others in metrics=."
+        )
     fraction = None
     if monitor.startswith("val_") and not has_validation:
         if stopping is True or (stopping == "auto" and n_samples >= AUTO_HOLD_OUT):
@@ -72,9 +78,15 @@ def plan_watch(settings, n_samples, has_validation):
     min_delta = settings.min_delta
     if min_delta == "auto":
         min_delta = _TRAINING_PLATEAU if monitor.startswith("train_") else 0.0
+    mode = settings.mode if settings.mode != "auto" else modes[monitor.split("_", 1)[1]]
+    if mode is None:
+        raise ValueError(
+            f'mode="auto" cannot tell whether less or more of {monitor!r} is better. Set mode to '
+            '"min" or "max".'
+        )
     return Watch(
         monitor=monitor,
-        mode="min" if settings.mode == "auto" else settings.mode,
+        mode=mode,
         patience=settings.patience if stopping else math.inf,
         min_delta=min_delta,
         restore_best=bool(settings.restore_best and stopping),

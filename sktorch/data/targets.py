@@ -12,6 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
+from sktorch.metrics import Problem
+
 __all__ = ["Labels", "Values"]
 
 
@@ -50,6 +52,11 @@ class Labels:
                 f"{labels.tolist()[0]!r}. Rows of weight zero do not count."
             )
         return cls(labels, "binary" if len(labels) == 2 else "multiclass")
+
+    @property
+    def problem(self):
+        """What is predicted, for metrics."""
+        return Problem(self.kind, len(self.classes))
 
     @property
     def stratified(self):
@@ -149,6 +156,11 @@ class Values:
 
     classifies = False
     stratified = False
+
+    @property
+    def problem(self):
+        """What is predicted, for metrics."""
+        return Problem("regression", self.n_columns or 1)
 
     @classmethod
     def learn(cls, y, weight, scaling):

@@ -8,6 +8,7 @@ import torch
 
 from sktorch.engine.average import WeightAverage
 from sktorch.engine.device import resolve_device
+from sktorch.engine.measure import Readout, new_metrics
 from sktorch.engine.placement import batch_rows, place
 from sktorch.engine.precision import PRECISIONS, Full
 from sktorch.engine.probe import PROBE_ROWS, looks_like, probe_net, probe_training
@@ -15,7 +16,7 @@ from sktorch.engine.randomness import RandomStream
 from sktorch.engine.state import FitState
 from sktorch.losses import find_loss
 from sktorch.nets import build_net, is_built_in
-from sktorch.objective import Signature, build_objective
+from sktorch.objective import Signature, build_objective, decoder_of
 from sktorch.optim import build_optimizer, build_scheduler, needs_closure, parameter_groups
 from sktorch.penalties import build_penalty
 from sktorch.specs import about, describe
@@ -23,7 +24,7 @@ from sktorch.specs import about, describe
 __all__ = ["build"]
 
 
-def build(settings, train, valid, target, seeds, net=None, callbacks=()):
+def build(settings, train, valid, target, seeds, net=None, callbacks=(), measures=None):
     """Build everything a fit holds, and try it on a few rows.
 
     Parameters
@@ -37,6 +38,8 @@ def build(settings, train, valid, target, seeds, net=None, callbacks=()):
     net : nn.Module, optional
         A net to go on with, in place of a new one.
     callbacks : list of Callback
+    measures : dict of str to Measure, optional
+        Metrics to record.
 
     Returns
     -------
@@ -58,16 +61,18 @@ def build(settings, train, valid, target, seeds, net=None, callbacks=()):
     shape = tuple(y_pred.shape[1:])
     width = math.prod(shape)
     meaning = output_meaning(net, y_pred, loss, settings)
-    signature = Signature(input_dtype, width, target.layout(width, loss), meaning)
+    layout = target.layout(width, loss)
     if loss.outputs_per_target > 1:
         shape = (width // loss.outputs_per_target,)
+    target_shape = () if layout == "index" else shape
+    signature = Signature(input_dtype, width, layout, meaning, target_shape)
 
     groups = parameter_groups(
         net, objective.named_parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
     order = torch.Generator().manual_seed(seeds.order)
     stream = RandomStream(seeds.dropout, device)
-    placed = {"net": net, "device": device, "signature": signature, "shape": shape}
+    placed = {"net": net, "device": device, "signature": signature}
     train = place(
         train,
         **placed,
@@ -100,6 +105,10 @@ def build(settings, train, valid, target, seeds, net=None, callbacks=()):
         callbacks=list(callbacks),
         **new_schedule(settings, optimizer, len(train)),
     )
+    readout = Readout(signature, target, decoder_of(objective.module), device)
+    state.train_metrics = new_metrics(measures, readout, device)
+    if valid is not None:
+        state.valid_metrics = new_metrics(measures, readout, device)
     if settings.ema_decay is not None:
         state.follow_average(WeightAverage(state.parameters, settings.ema_decay))
     return state, signature
@@ -138,6 +147,14 @@ def new_objective(settings, loss, train, valid, target, y_pred):
     if objective.module is not None:
         objective.module.to(y_pred.device, y_pred.dtype if sizes else None)
     return objective
+
+
+def rebuild_objective(settings, target, module, weighted):
+    """Build the objective of a finished fit again; ``module`` is the loss as the fit trained it."""
+    loss = find_loss(settings.loss, classification=target.classifies)
+    if module is None:
+        return build_objective(settings.loss, settings.arguments("loss"), loss, weighted=weighted)
+    return build_objective(module, {}, loss, weighted=weighted)
 
 
 def new_precision(settings, optimizer, device):

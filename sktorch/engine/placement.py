@@ -18,7 +18,7 @@ def batch_rows(batch_size, n_samples):
     return min(batch_size, n_samples)
 
 
-def place(rows, net, device, *, signature, shape, batch_size=None, generator=None):
+def place(rows, net, device, *, signature, batch_size=None, generator=None):
     """Return the rows as batches on ``device``.
 
     Parameters
@@ -30,8 +30,6 @@ def place(rows, net, device, *, signature, shape, batch_size=None, generator=Non
     signature : Signature
         The layout "index" makes y int64 of shape (n_samples,); the others give it the dtype of
         ``net`` and the shape of its output, so that no loss can broadcast one against the other.
-    shape : tuple
-        Shape of the net's output for one sample.
     batch_size : int or None
         Rows of a training step; None for rows to evaluate on.
     generator : torch.Generator or None
@@ -40,10 +38,8 @@ def place(rows, net, device, *, signature, shape, batch_size=None, generator=Non
     dtype = float_dtype(net)
     x = as_tensor(rows.X, signature.input_dtype, device, "X")
     check_ids(net, x)
-    if signature.layout == "index":
-        y = as_tensor(rows.y, torch.int64, device, "y")
-    else:
-        y = as_tensor(rows.y, dtype, device, "y").reshape(len(rows), *shape)
+    y_dtype = torch.int64 if signature.layout == "index" else dtype
+    y = as_tensor(rows.y, y_dtype, device, "y").reshape(len(rows), *signature.target_shape)
     weight = None
     if rows.weight is not None:
         weight = as_tensor(rows.weight, dtype, device, "sample_weight")

@@ -51,7 +51,8 @@ class FitState:
     scheduled : {"step", "epoch", "plateau"}
         When ``scheduler`` is stepped.
     monitor : str
-        What a plateau is a plateau of.
+        Column of the history that decides which epoch was the best.
+    mode : {"min", "max"}
     train_metrics, valid_metrics : MetricSet or None
     max_epochs : int
         Epochs of this run, beyond those already in ``history``.
@@ -79,6 +80,7 @@ class FitState:
     scheduler: LRScheduler | None = None
     scheduled: str = "epoch"
     monitor: str = "train_loss"
+    mode: str = "min"
     train_metrics: MetricSet | None = None
     valid_metrics: MetricSet | None = None
     max_epochs: int = 1

@@ -1,0 +1,45 @@
+"""The loss and the metrics of a fitted net on given rows."""
+
+import torch
+
+from sktorch.engine.loop import weighted_mean
+from sktorch.engine.measure import Readout, new_metrics
+from sktorch.engine.placement import place
+from sktorch.objective import decoder_of
+
+__all__ = ["measure"]
+
+
+def measure(net, objective, rows, signature, target, measures, device):
+    """Return the mean loss over samples and each metric over all of them.
+
+    Parameters
+    ----------
+    net : nn.Module
+        In eval mode, on ``device``.
+    objective : Objective
+    rows : Rows
+        With y encoded.
+    signature : Signature
+    target : Labels or Values
+    measures : dict of str to Measure
+    device : torch.device
+
+    Returns
+    -------
+    values : dict of str to float
+    """
+    batches = place(rows, net, device, signature=signature)
+    readout = Readout(signature, target, decoder_of(objective.module), device)
+    metrics = new_metrics(measures, readout, device)
+    losses, totals = [], []
+    with torch.no_grad():
+        for batch in batches:
+            # Copied, since the net may write to what it is given.
+            y_pred = net(batch.x.clone())
+            losses.append(objective(y_pred, batch.y.clone(), batch.weight, batch.total))
+            totals.append(batch.total)
+            if metrics is not None:
+                metrics.add(y_pred, batch.y)
+    values = {"loss": weighted_mean(losses, totals), **(metrics.compute() if metrics else {})}
+    return {name: value.item() for name, value in values.items()}

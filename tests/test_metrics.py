@@ -1,0 +1,241 @@
+"""Metrics have scikit-learn's values, over whole epochs, in the user's units."""
+
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+from nets import UserMLP
+from sklearn import metrics as sk
+from sklearn.datasets import make_multilabel_classification
+
+from sktorch import TorchClassifier, TorchRegressor
+from sktorch.metrics import METRICS, Problem, named_metrics
+
+CLASSIFICATION = [name for name, entry in METRICS.items() if not entry.regression]
+REGRESSION = [name for name, entry in METRICS.items() if entry.regression]
+
+
+def averaged(score, average):
+    return lambda y, p, label: score(y, label, average=average, zero_division=0)
+
+
+# From labels y, probabilities p and predicted labels to a number.
+BINARY = {
+    "accuracy": lambda y, p, label: sk.accuracy_score(y, label),
+    "balanced_accuracy": lambda y, p, label: sk.balanced_accuracy_score(y, label),
+    "auroc": lambda y, p, label: sk.roc_auc_score(y, p[:, 1]),
+    "average_precision": lambda y, p, label: sk.average_precision_score(y, p[:, 1]),
+    **{
+        f"{name}{suffix}": averaged(score, "binary")
+        for name, score in (
+            ("f1", sk.f1_score),
+            ("precision", sk.precision_score),
+            ("recall", sk.recall_score),
+        )
+        for suffix in ("", "_macro", "_micro", "_weighted")
+    },
+    "matthews_corrcoef": lambda y, p, label: sk.matthews_corrcoef(y, label),
+    "cohen_kappa": lambda y, p, label: sk.cohen_kappa_score(y, label),
+    "neg_log_loss": lambda y, p, label: -sk.log_loss(y, p),
+    "roc_auc": lambda y, p, label: sk.roc_auc_score(y, p[:, 1]),
+}
+MULTICLASS = {
+    **BINARY,
+    "auroc": lambda y, p, label: sk.roc_auc_score(y, p, multi_class="ovr"),
+    "average_precision": lambda y, p, label: sk.average_precision_score(np.eye(10)[y], p),
+    **{
+        f"{name}{suffix}": averaged(score, average)
+        for name, score in (
+            ("f1", sk.f1_score),
+            ("precision", sk.precision_score),
+            ("recall", sk.recall_score),
+        )
+        for suffix, average in (
+            ("", "macro"),
+            ("_macro", "macro"),
+            ("_micro", "micro"),
+            ("_weighted", "weighted"),
+        )
+    },
+    "roc_auc_ovr": lambda y, p, label: sk.roc_auc_score(y, p, multi_class="ovr"),
+}
+del MULTICLASS["roc_auc"]
+
+
+def check(clf, X, y, references):
+    """Compare the last epoch's validation values, and ``evaluate``, with scikit-learn's."""
+    p, label = clf.predict_proba(X), clf.predict(X)
+    evaluated = clf.evaluate(X, y)
+    for name, reference in references.items():
+        expected = reference(y, p, label)
+        assert clf.history_[f"val_{name}"].iloc[-1] == pytest.approx(expected, abs=1e-6), name
+        assert evaluated[name] == pytest.approx(expected, abs=1e-6), name
+    assert set(evaluated) == {"loss", *references}
+
+
+def test_every_classification_metric_is_listed_with_a_reference():
+    assert {*CLASSIFICATION} <= {*BINARY} & {*MULTICLASS}
+
+
+@pytest.mark.parametrize("net", ["mlp", torch.nn.Linear(30, 1)], ids=["two logits", "one logit"])
+def test_metrics_of_two_classes_are_scikit_learns(net, breast_cancer):
+    X, y = breast_cancer
+    clf = TorchClassifier(net, metrics=[*BINARY], max_epochs=2, early_stopping=False, lr=0.003)
+    check(clf.fit(X[:300], y[:300], X_val=X[300:], y_val=y[300:]), X[300:], y[300:], BINARY)
+
+
+def test_metrics_of_ten_classes_are_scikit_learns(digits):
+    X, y = digits
+    clf = TorchClassifier(metrics=[*MULTICLASS], max_epochs=3, early_stopping=False)
+    check(clf.fit(X[:900], y[:900], X_val=X[900:], y_val=y[900:]), X[900:], y[900:], MULTICLASS)
+
+
+def test_metrics_of_labels_side_by_side_are_scikit_learns():
+    X, y = make_multilabel_classification(300, n_classes=4, random_state=0)
+    clf = TorchClassifier(
+        metrics=["accuracy", "auroc", "f1"], max_epochs=30, lr=0.01, early_stopping=False
+    ).fit(X, y, X_val=X, y_val=y)
+    references = {
+        "accuracy": lambda y, p, label: sk.accuracy_score(y, label),
+        "auroc": lambda y, p, label: sk.roc_auc_score(y, p),
+        "f1": averaged(sk.f1_score, "macro"),
+    }
+    check(clf, X, y, references)
+    assert clf.evaluate(X, y)["accuracy"] == pytest.approx(clf.score(X, y))
+
+
+VALUES = {
+    "r2": sk.r2_score,
+    "explained_variance": sk.explained_variance_score,
+    "mean_squared_error": sk.mean_squared_error,
+    "root_mean_squared_error": sk.root_mean_squared_error,
+    "mean_absolute_error": sk.mean_absolute_error,
+    "mean_absolute_percentage_error": sk.mean_absolute_percentage_error,
+    "pearson_corrcoef": lambda y, p: np.corrcoef(y, p)[0, 1],
+    "neg_median_absolute_error": lambda y, p: -sk.median_absolute_error(y, p),
+}
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "poisson", "gaussian_nll"])
+def test_metrics_of_values_are_scikit_learns_in_the_units_of_y(loss, diabetes):
+    X, y = diabetes
+    y = y * 100 + 1e4 + np.arange(len(y)) / 1000
+    assert {*REGRESSION} <= {*VALUES}
+    reg = TorchRegressor(
+        loss=loss, metrics=[*VALUES], max_epochs=5, lr=0.01, early_stopping=False, random_state=0
+    ).fit(X[:300], y[:300], X_val=X[300:], y_val=y[300:])
+    predicted, values = reg.predict(X[300:]), reg.evaluate(X[300:], y[300:])
+    for name, reference in VALUES.items():
+        expected = reference(y[300:], predicted)
+        assert reg.history_[f"val_{name}"].iloc[-1] == pytest.approx(expected, rel=1e-6)
+        assert values[name] == pytest.approx(expected, rel=1e-6)
+
+
+def test_several_outputs_have_one_r2(diabetes):
+    X, y = diabetes
+    Y = np.c_[y, -y, y**2]
+    reg = TorchRegressor(metrics="r2", lr=0.01, max_epochs=10).fit(X, Y)
+    assert reg.evaluate(X, Y)["r2"] == pytest.approx(reg.score(X, Y), abs=1e-6)
+
+
+def test_training_values_are_over_the_whole_epoch(breast_cancer):
+    X, y = breast_cancer
+    clf = TorchClassifier(metrics=["auroc", "accuracy"], lr=0, max_epochs=2, batch_size=50)
+    clf.fit(X, y)
+    auroc = sk.roc_auc_score(y, clf.predict_proba(X)[:, 1])
+    assert clf.history_["train_auroc"].tolist() == pytest.approx([auroc] * 2)
+    assert clf.history_["train_accuracy"].tolist() == pytest.approx([clf.score(X, y)] * 2)
+
+
+def test_columns_stand_in_their_order(breast_cancer):
+    X, y = breast_cancer
+    clf = TorchClassifier(metrics=["f1", "auroc"], max_epochs=1, early_stopping=True).fit(X, y)
+    assert list(clf.history_) == [
+        "epoch",
+        *("train_loss", "train_f1", "train_auroc"),
+        *("val_loss", "val_f1", "val_auroc"),
+        *("lr", "epoch_time"),
+    ]
+
+
+def test_a_monitored_metric_knows_its_direction(breast_cancer, diabetes):
+    X, y = breast_cancer
+    clf = TorchClassifier(
+        metrics="auroc", monitor="val_auroc", early_stopping=True, patience=3, lr=0.02
+    ).fit(X, y)
+    values = clf.history_["val_auroc"]
+    assert clf.best_score_ == values.max()
+    assert clf.best_epoch_ == values.argmax() + 1
+    X, y = diabetes
+    reg = TorchRegressor(
+        metrics={"mae": "mean_absolute_error"}, monitor="val_mae", early_stopping=True, lr=0.02
+    ).fit(X, y)
+    assert reg.best_score_ == reg.history_["val_mae"].min()
+    best = TorchClassifier(metrics="neg_log_loss", monitor="train_neg_log_loss", max_epochs=3)
+    assert best.fit(*breast_cancer).best_epoch_ == 3
+
+
+def test_objects_and_dicts_of_torchmetrics(breast_cancer):
+    X, y = breast_cancer
+    given = torchmetrics.classification.BinaryFBetaScore(beta=2.0)
+    many = torchmetrics.Accuracy(task="multiclass", num_classes=2, average="none")
+    metrics = {"fbeta": given, "acc": torchmetrics.Accuracy(task="multiclass", num_classes=2)}
+    clf = TorchClassifier(metrics=metrics, max_epochs=2).fit(X, y)
+    values = clf.evaluate(X, y)
+    assert values["fbeta"] == pytest.approx(sk.fbeta_score(y, clf.predict(X), beta=2), abs=1e-6)
+    assert values["acc"] == pytest.approx(clf.score(X, y), abs=1e-6)
+    assert given.update_count == 0
+    listed = TorchClassifier(metrics=[given], max_epochs=1).fit(X, y)
+    assert "train_binary_f_beta_score" in listed.history_
+    with pytest.raises(ValueError, match=r"metrics: 'many' must compute one number"):
+        TorchClassifier(metrics={"many": many}).fit(X, y)
+
+
+def test_evaluate_gives_the_loss_of_given_rows_and_weights(breast_cancer):
+    X, y = breast_cancer
+    w = np.linspace(0, 2, len(y))
+    clf = TorchClassifier(max_epochs=3).fit(X, y)
+    log_p = -clf.predict_log_proba(X)[np.arange(len(y)), y]
+    assert clf.evaluate(X, y) == {"loss": pytest.approx(log_p.mean())}
+    assert clf.evaluate(X, y, w)["loss"] == pytest.approx(np.average(log_p, weights=w))
+    trained = TorchClassifier(loss="adaptive_log_softmax", max_epochs=3, lr=0.01).fit(X, y)
+    log_p = -trained.predict_log_proba(X)[np.arange(len(y)), y]
+    assert trained.evaluate(X, y)["loss"] == pytest.approx(log_p.mean())
+
+
+def test_metrics_change_nothing_of_the_training(breast_cancer):
+    X, y = breast_cancer
+    settings = {"max_epochs": 3, "random_state": 0, "batch_size": 50}
+    bare = TorchClassifier(UserMLP, **settings).fit(X, y)
+    watched = TorchClassifier(UserMLP, metrics=["auroc"], **settings).fit(X, y)
+    assert np.array_equal(bare.predict_proba(X), watched.predict_proba(X))
+
+
+def test_unknown_names_list_the_known(breast_cancer, diabetes):
+    X, y = breast_cancer
+    with pytest.raises(ValueError, match=r"metrics: 'acuracy' .*binary.*accuracy, .*scikit-learn"):
+        TorchClassifier(metrics=["acuracy"]).fit(X, y)
+    with pytest.raises(ValueError, match=r"metrics: 'auroc' .*regression.*r2"):
+        TorchRegressor(metrics="auroc").fit(*diabetes)
+    with pytest.raises(ValueError, match=r"monitor='val_f2'.*val_loss, val_auroc"):
+        TorchClassifier(metrics="auroc", monitor="val_f2").fit(X, y)
+    with pytest.raises(ValueError, match=r"monitor='val_auroc' needs.*X_val"):
+        TorchClassifier(
+            metrics="auroc", monitor="val_auroc", early_stopping=True, validation_fraction=None
+        ).fit(X, y)
+    with pytest.raises(ValueError, match=r"metrics has two of one name"):
+        TorchClassifier(metrics=["auroc", "auroc"]).fit(X, y)
+    with pytest.raises(ValueError, match=r'"loss" is taken'):
+        TorchClassifier(metrics={"loss": "auroc"}).fit(X, y)
+    with pytest.raises(ValueError, match=r'mode="auto" cannot tell'):
+        TorchClassifier(
+            metrics={"m": torchmetrics.classification.BinaryStatScores()}, monitor="train_m"
+        ).fit(X, y)
+
+
+def test_every_name_builds_for_its_kind():
+    for name, entry in METRICS.items():
+        kind = "regression" if entry.regression else "multiclass"
+        measure = named_metrics(name, Problem(kind, 3))[name]
+        assert isinstance(measure.metric, torchmetrics.Metric)
+        assert measure.mode in ("min", "max")
