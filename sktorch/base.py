@@ -223,10 +223,12 @@ class TorchEstimator(ParametrizedEstimator):
         modes = {name: measure.mode for name, measure in measures.items()}
         watch, fraction = plan_watch(self, len(rows), given is not None, modes)
         train, valid = _split(rows, given, fraction, target, seeds)
-        net = self._earlier_net(target) if self.warm_start else None
+        earlier = self._earlier(target) if self.warm_start else None
         with gradients():
             callbacks = [EarlyStopping(*watch), *self._fit_callbacks()]
-            state, signature = build(self, train, valid, target, seeds, net, callbacks, measures)
+            state, signature = build(
+                self, train, valid, target, seeds, earlier, callbacks, measures
+            )
             state.max_epochs = self.max_epochs
             state.monitor, state.mode = watch.monitor, watch.mode
             run(state)
@@ -284,11 +286,11 @@ class TorchEstimator(ParametrizedEstimator):
         )
         target = self._target if fitted else self._learn_first_target(rows, classes)
         rows, _ = draft._encode(target, rows, None)
-        net = copy.deepcopy(self.net_) if fitted else None
+        earlier = copy.deepcopy((self.net_, self._loss_module)) if fitted else None
         seeds = Seeds.draw(self.random_state)
         with gradients():
             measures = named_metrics(self.metrics, target.problem)
-            state, signature = build(self, rows, None, target, seeds, net, (), measures)
+            state, signature = build(self, rows, None, target, seeds, earlier, (), measures)
             if fitted:
                 state.resume(copy.deepcopy(self._progress), self._history.rows)
             run(state)
@@ -297,7 +299,7 @@ class TorchEstimator(ParametrizedEstimator):
 
     def _fit_callbacks(self):
         """Return the user's callbacks, copied, and what ``verbose`` shows, last."""
-        shown = {1: [ProgressBar], 2: [PrintLog]}.get(int(self.verbose), [])
+        shown = {1: [ProgressBar], 2: [PrintLog]}.get(min(int(self.verbose), 2), [])
         callbacks = copy.deepcopy(list(self.callbacks or ()))
         for callback in callbacks:
             if not isinstance(callback, Callback):
@@ -333,8 +335,8 @@ class TorchEstimator(ParametrizedEstimator):
                 given = _encoded(target, given, factors)
         return rows, given
 
-    def _earlier_net(self, target):
-        """Return a copy of the net of an earlier fit, for a fit to begin with."""
+    def _earlier(self, target):
+        """Return copies of the net and the loss of an earlier fit, for a fit to begin with."""
         if not hasattr(self, "net_"):
             return None
         if not target.continues(self._target):
@@ -347,7 +349,7 @@ class TorchEstimator(ParametrizedEstimator):
                 "warm_start=True goes on with the net of the fit before, which had the parameters "
                 f"{self._net_arguments}, not {self.arguments('net')}. Set warm_start=False."
             )
-        return copy.deepcopy(self.net_)
+        return copy.deepcopy((self.net_, self._loss_module))
 
     def _publish(self, draft, state, target, signature, watch):
         """Replace whatever was fitted before, all at once."""

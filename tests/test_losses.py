@@ -397,6 +397,10 @@ def test_many_unequal_classes_by_adaptive_softmax():
     np.testing.assert_allclose(clf.predict_proba(X).sum(axis=1), 1, rtol=1e-9)
     again = pickle.loads(pickle.dumps(clf))
     assert np.array_equal(again.predict_proba(X), clf.predict_proba(X))
+    frozen = (
+        again.set_params(lr=0, max_epochs=1, warm_start=True).fit(X, y).partial_fit(X[:9], y[:9])
+    )
+    assert np.array_equal(frozen.predict_proba(X), clf.predict_proba(X))
 
 
 @pytest.mark.parametrize("loss", [nn.NLLLoss, nn.BCELoss])

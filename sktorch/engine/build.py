@@ -24,7 +24,7 @@ from sktorch.specs import about, describe
 __all__ = ["build"]
 
 
-def build(settings, train, valid, target, seeds, net=None, callbacks=(), measures=None):
+def build(settings, train, valid, target, seeds, earlier=None, callbacks=(), measures=None):
     """Build everything a fit holds, and try it on a few rows.
 
     Parameters
@@ -35,8 +35,8 @@ def build(settings, train, valid, target, seeds, net=None, callbacks=(), measure
         With y encoded; ``valid`` may be None.
     target : Labels or Values
     seeds : Seeds
-    net : nn.Module, optional
-        A net to go on with, in place of a new one.
+    earlier : tuple of (nn.Module, nn.Module or None), optional
+        A net to go on with, and a loss with trained weights, in place of new ones.
     callbacks : list of Callback
     measures : dict of str to Measure, optional
         Metrics to record.
@@ -50,13 +50,14 @@ def build(settings, train, valid, target, seeds, net=None, callbacks=(), measure
     device = resolve_device(settings.device)
     loss = find_loss(settings.loss, classification=target.classifies)
     check_values(settings, loss, train, valid)
+    net, loss_module = earlier or (None, None)
     # Lazy layers draw their weights in the probe, and a loss may have weights too.
     with RandomStream(seeds.weights, device):
         if net is None:
             net = new_net(settings, train.X, target.n_outputs(loss), device)
         net.to(device)
         input_dtype, y_pred = probe_net(net, train.X[:PROBE_ROWS], device)
-        objective = new_objective(settings, loss, train, valid, target, y_pred)
+        objective = new_objective(settings, loss, train, valid, target, y_pred, loss_module)
 
     shape = tuple(y_pred.shape[1:])
     width = math.prod(shape)
@@ -133,14 +134,16 @@ def new_net(settings, X, n_outputs, device):
     return net
 
 
-def new_objective(settings, loss, train, valid, target, y_pred):
+def new_objective(settings, loss, train, valid, target, y_pred, module):
     """Build the objective, and a loss with weights of its own in the dtype of the net."""
+    weighted = train.weight is not None or (valid is not None and valid.weight is not None)
+    if module is not None:
+        return rebuild_objective(settings, target, module.to(y_pred.device), weighted)
     sizes = {}
     if loss.meaning == "features":
         counts = torch.from_numpy(np.bincount(train.y, minlength=len(target.classes)))
         width = math.prod(y_pred.shape[1:])
         sizes = {"n_features": width, "n_outputs": len(target.classes), "counts": counts}
-    weighted = train.weight is not None or (valid is not None and valid.weight is not None)
     objective = build_objective(
         settings.loss, settings.arguments("loss"), loss, weighted=weighted, **sizes
     )
