@@ -20,11 +20,12 @@ from sktorch.callbacks import Callback, EarlyStopping, PrintLog, ProgressBar
 from sktorch.data.checks import Rows, check_rows, check_X
 from sktorch.data.split import hold_out
 from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
-from sktorch.engine.build import build, rebuild_objective
+from sktorch.engine.build import build
 from sktorch.engine.evaluation import measure
 from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
 from sktorch.engine.lr_range import lr_range, suggest
+from sktorch.engine.parts import rebuild_objective
 from sktorch.engine.precision import PRECISIONS
 from sktorch.metrics import named_metrics
 from sktorch.objective import decoder_of
@@ -61,7 +62,7 @@ class TorchEstimator(ParametrizedEstimator):
         "optimizer": [str, type],
         "lr": [Interval(Real, 0, None, closed="left"), Mapping],
         "weight_decay": [Interval(Real, 0, None, closed="left"), Mapping, callable],
-        "lr_scheduler": [str, type, None],
+        "lr_scheduler": [str, callable, None],
         "l1": [Interval(Real, 0, None, closed="left"), Mapping, callable],
         "l2": [Interval(Real, 0, None, closed="left"), Mapping, callable],
         "grad_clip_norm": [Interval(Real, 0, None, closed="neither"), None],
@@ -227,10 +228,9 @@ class TorchEstimator(ParametrizedEstimator):
         with gradients():
             callbacks = [EarlyStopping(*watch), *self._fit_callbacks()]
             state, signature = build(
-                self, train, valid, target, seeds, earlier, callbacks, measures
+                self, train, valid, target, seeds, watch, earlier, callbacks, measures
             )
             state.max_epochs = self.max_epochs
-            state.monitor, state.mode = watch.monitor, watch.mode
             run(state)
         self._publish(draft, state, target, signature, watch)
         return self
@@ -251,25 +251,28 @@ class TorchEstimator(ParametrizedEstimator):
         Returns
         -------
         suggestion : float
-            Where the smoothed loss falls steepest before its least value.
+            Where the smoothed loss falls steepest before its least value. Where ``lr`` is a dict,
+            the others keep their ratio to the largest of its rates, which this is.
         steps : DataFrame of shape (n_steps, 3)
             ``lr``, ``loss`` before the update, ``smoothed``; NaN from where the loss blew up.
         """
-        if not 0 < lr_min < lr_max < math.inf or n_steps < 10:
+        if not 0 < lr_min < lr_max < math.inf or not isinstance(n_steps, Integral) or n_steps < 10:
             raise ValueError(
-                "lr_find needs 0 < lr_min < lr_max and n_steps >= 10, got "
+                "lr_find needs 0 < lr_min < lr_max and a whole n_steps >= 10, got "
                 f"lr_min={lr_min}, lr_max={lr_max}, n_steps={n_steps}."
             )
         parameters = self.get_params(deep=False)
         without = {k: v for k, v in parameters.items() if not k.startswith("lr_scheduler__")}
-        draft = type(self)(**{**without, "lr": lr_min, "lr_scheduler": None})
+        lr = self.lr if isinstance(self.lr, Mapping) else lr_min
+        draft = type(self)(**{**without, "lr": lr, "lr_scheduler": None})
         draft._validate_params()
         rows = check_rows(draft, X, y, sample_weight, y_numeric=not self._classifies, reset=True)
         target = draft._learn_target(rows)
         rows, _ = draft._encode(target, rows, None)
         rates = np.geomspace(lr_min, lr_max, n_steps)
+        seeds = Seeds.draw(copy.deepcopy(self.random_state))
         with gradients():
-            state, _ = build(draft, rows, None, target, Seeds.draw(self.random_state))
+            state, _ = build(draft, rows, None, target, seeds, Watch("train_loss"))
             losses = lr_range(state, rates)
         suggestion, smoothed = suggest(rates, losses)
         return suggestion, pd.DataFrame({"lr": rates, "loss": losses, "smoothed": smoothed})
@@ -288,14 +291,20 @@ class TorchEstimator(ParametrizedEstimator):
         rows, _ = draft._encode(target, rows, None)
         earlier = copy.deepcopy((self.net_, self._loss_module)) if fitted else None
         seeds = Seeds.draw(self.random_state)
+        watch = Watch("train_loss")
+        measures = named_metrics(self.metrics, target.problem)
         with gradients():
-            measures = named_metrics(self.metrics, target.problem)
-            state, signature = build(self, rows, None, target, seeds, earlier, (), measures)
+            state, signature = build(self, rows, None, target, seeds, watch, earlier, (), measures)
             if fitted:
                 state.resume(copy.deepcopy(self._progress), self._history.rows)
             run(state)
-        self._publish(draft, state, target, signature, Watch("train_loss"))
+        self._publish(draft, state, target, signature, watch)
         return self
+
+    def _describe_net(self):
+        """Return what tells the net that was given from others, in words that can be stored."""
+        net = repr(self.net) if isinstance(self.net, torch.nn.Module) else describe(self.net)
+        return f"{net} with {self.arguments('net')}"
 
     def _fit_callbacks(self):
         """Return the user's callbacks, copied, and what ``verbose`` shows, last."""
@@ -344,10 +353,10 @@ class TorchEstimator(ParametrizedEstimator):
                 "warm_start=True needs the classes or outputs of the fit before. "
                 "Set warm_start=False, or fit a clone."
             )
-        if self._net_arguments != self.arguments("net"):
+        if self._net_given != self._describe_net():
             raise ValueError(
-                "warm_start=True goes on with the net of the fit before, which had the parameters "
-                f"{self._net_arguments}, not {self.arguments('net')}. Set warm_start=False."
+                "warm_start=True goes on with the net of the fit before, which was given as "
+                f"{self._net_given}, not as {self._describe_net()}. Set warm_start=False."
             )
         return copy.deepcopy((self.net_, self._loss_module))
 
@@ -362,7 +371,7 @@ class TorchEstimator(ParametrizedEstimator):
             "best_score_": best[watch.monitor],
             "device_": state.device,
             "_history": state.history,
-            "_net_arguments": self.arguments("net"),
+            "_net_given": self._describe_net(),
             "_target": target,
             "_signature": signature,
             "_loss_module": state.objective.trained_module(),
@@ -417,9 +426,7 @@ class TorchEstimator(ParametrizedEstimator):
         factors = self._class_factors(self._target, rows)
         rows = _encoded(self._target, rows, factors)
         measures = named_metrics(self.metrics, self._target.problem)
-        objective = rebuild_objective(
-            self, self._target, self._loss_module, rows.weight is not None
-        )
+        objective = rebuild_objective(self, self._target, self._loss_module)
         return measure(
             self.net_, objective, rows, self._signature, self._target, measures, self.device_
         )

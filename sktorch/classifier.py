@@ -16,13 +16,16 @@ __all__ = ["TorchClassifier"]
 
 def _gives_probabilities(classifier):
     """Tell whether the loss has probabilities behind it; margins have none."""
-    try:
-        meaning = find_loss(classifier.loss, classification=True).meaning
-    except ValueError:
-        return True  # fit will say what is wrong with it
+    if hasattr(classifier, "_signature"):
+        meaning = classifier._signature.meaning
+    else:
+        try:
+            meaning = find_loss(classifier.loss, classification=True).meaning
+        except ValueError:
+            return True  # fit will say what is wrong with it
     if meaning == "margins":
         raise AttributeError(
-            f"loss={classifier.loss!r} gives margins, not probabilities. Use decision_function, or "
+            "the loss gives margins, not probabilities. Use decision_function, or "
             "wrap the estimator in sklearn.calibration.CalibratedClassifierCV."
         )
     return True

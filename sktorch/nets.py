@@ -23,8 +23,8 @@ __all__ = [
     "first_layer",
     "float_dtype",
     "has_batch_norm",
+    "has_sparse_gradients",
     "is_built_in",
-    "last_layer",
     "load_matching",
     "reads_ids",
 ]
@@ -175,14 +175,14 @@ def first_layer(net):
     return next(m for m in net.modules() if not any(True for _ in m.children()))
 
 
-def last_layer(net):
-    """Last module of ``net`` that has none inside it."""
-    return [m for m in net.modules() if not any(True for _ in m.children())][-1]
-
-
 def has_batch_norm(net):
     """Whether ``net`` cannot be trained on a batch of one row."""
     return any(isinstance(m, nn.modules.batchnorm._NormBase) for m in net.modules())
+
+
+def has_sparse_gradients(net):
+    """Whether an embedding of ``net`` has gradients of the rows it used only."""
+    return any(getattr(module, "sparse", False) for module in net.modules())
 
 
 def reads_ids(net):
@@ -268,11 +268,7 @@ def load_matching(net, state, skip=(), rename=None):
     2 skipped: 2.weight, 2.bias
     """
     entries = _renamed(state, rename or {})
-    skip = (skip,) if isinstance(skip, str) else tuple(skip)
-
-    def left_out(name):
-        return any(name.startswith(f"{s}.") or fnmatchcase(name, s) for s in skip)
-
+    left_out = _matcher(skip, entries)
     places = net.state_dict()
     skipped = [name for name in entries if left_out(name)]
     given = {name: value for name, value in entries.items() if name not in skipped}
@@ -297,6 +293,22 @@ def load_matching(net, state, skip=(), rename=None):
             if name in places and name not in fits
         },
     )
+
+
+def _matcher(skip, names):
+    """Return whether a name is to be skipped, as a function; each pattern must match something."""
+    skip = (skip,) if isinstance(skip, str) else tuple(skip)
+
+    def matches(name, pattern):
+        return name.startswith(f"{pattern}.") or fnmatchcase(name, pattern)
+
+    for pattern in skip:
+        if not any(matches(name, pattern) for name in names):
+            raise ValueError(
+                f"skip: {pattern!r} matches no name of state. Names: {', '.join(list(names)[:8])} "
+                "..."
+            )
+    return lambda name: any(matches(name, pattern) for pattern in skip)
 
 
 def _renamed(state, rename):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sktorch.losses import check_parameters
+from sktorch.losses.reduction import row_mean
 from sktorch.specs import check_arguments, describe
 
 __all__ = ["Objective", "Signature", "build_objective", "decoder_of"]
@@ -43,13 +44,13 @@ class Objective:
     ----------
     mean : callable
         ``(y_pred, y_true) -> scalar``, used where samples have no weights.
-    pointwise : callable or None
-        ``(y_pred, y_true) -> (n_samples,)``; None where the user's loss gives a scalar only.
+    pointwise : callable
+        ``(y_pred, y_true) -> (n_samples,)``, used where they have.
     module : nn.Module or None
         The loss as a module, if it is one: its parameters are trained with the net's.
     """
 
-    def __init__(self, mean, pointwise=None, module=None):
+    def __init__(self, mean, pointwise, module=None):
         self.mean = mean
         self.pointwise = pointwise
         self.module = module
@@ -75,7 +76,7 @@ def decoder_of(module):
     return module if hasattr(module, "log_probabilities") else None
 
 
-def build_objective(loss, arguments, entry, *, weighted, **sizes):
+def build_objective(loss, arguments, entry, **sizes):
     """Build the objective of one fit.
 
     Parameters
@@ -86,8 +87,6 @@ def build_objective(loss, arguments, entry, *, weighted, **sizes):
         The ``loss__`` parameters.
     entry : Loss
         From ``find_loss``.
-    weighted : bool
-        Whether samples have weights.
     **sizes : dict
         What a loss of ours with weights of its own is built from.
     """
@@ -99,12 +98,16 @@ def build_objective(loss, arguments, entry, *, weighted, **sizes):
                 f"loss__{next(iter(arguments))} cannot be set: loss is an instance of "
                 f"{type(loss).__name__}, already built. Pass its class to set its parameters."
             )
-        return _module_objective(copy.deepcopy(loss), weighted)
+        return _module_objective(copy.deepcopy(loss))
     if isinstance(loss, type):
         check_arguments(loss, arguments, "loss")
-        return _module_objective(loss(**arguments), weighted)
+        built = loss(**arguments)
+        if isinstance(built, nn.Module):
+            return _module_objective(built)
+        return _callable_objective(built, built, None, describe(loss))
     check_arguments(loss, arguments, "loss", reserved=("y_pred", "y_true"))
-    return _callable_objective(partial(loss, **arguments), None, describe(loss), weighted)
+    function = partial(loss, **arguments)
+    return _callable_objective(function, function, None, describe(loss))
 
 
 def _built_in_objective(arguments, entry, sizes):
@@ -129,17 +132,23 @@ def _mean_of(pointwise):
     return lambda y_pred, y_true: pointwise(y_pred, y_true).mean()
 
 
-def _module_objective(module, weighted):
-    if weighted and hasattr(module, "reduction"):
-        module.reduction = "none"
-    return _callable_objective(module, module, describe(type(module)), weighted)
+def _module_objective(module):
+    single = module
+    if hasattr(module, "reduction"):
+        # The same parameters, with a value for each sample.
+        single = copy.copy(module)
+        single.reduction = "none"
+    return _callable_objective(module, single, module, describe(type(module)))
 
 
-def _callable_objective(function, module, name, weighted):
-    """Wrap a loss of unknown shape: one number a sample, one an output, or one in all."""
+def _callable_objective(function, single, module, name):
+    """Wrap a loss of unknown shape: one number a sample, one an output, or one in all.
 
-    def values_of(y_pred, y_true):
-        values = function(y_pred, y_true)
+    ``single`` is the same loss with a value for each sample, where it can be had.
+    """
+
+    def values_of(loss, y_pred, y_true):
+        values = loss(y_pred, y_true)
         if not isinstance(values, torch.Tensor):
             raise ValueError(f"loss: {name} must return a tensor, got {describe(values)}.")
         if values.ndim and values.shape[0] != y_true.shape[0]:
@@ -150,16 +159,16 @@ def _callable_objective(function, module, name, weighted):
         return values
 
     def pointwise(y_pred, y_true):
-        values = values_of(y_pred, y_true)
+        values = values_of(single, y_pred, y_true)
         if not values.ndim:
             raise ValueError(
                 f"loss: {name} returns one number in all, so it cannot take sample_weight or "
                 "class_weight. Return one number for each sample, or fit without weights."
             )
-        return values if values.ndim == 1 else values.flatten(1).mean(1)
+        return row_mean(values)
 
     def mean(y_pred, y_true):
-        values = values_of(y_pred, y_true)
+        values = values_of(function, y_pred, y_true)
         return values.mean() if values.ndim else values
 
-    return Objective(mean, pointwise if weighted else None, module)
+    return Objective(mean, pointwise, module)

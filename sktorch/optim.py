@@ -56,8 +56,8 @@ def parameter_groups(net, extra, *, lr, weight_decay):
     Returns
     -------
     groups : list of dict
-        ``{"params", "names", "lr", "weight_decay", "rule"}``; the rule is the pattern that gave
-        ``lr``, or None.
+        ``{"params", "names", "lr", "given_lr", "weight_decay", "rule"}``; ``given_lr`` is what no
+        schedule changes, the rule the pattern that gave it, or None.
     """
     named = [(n, p) for n, p in (*net.named_parameters(), *extra) if p.requires_grad]
     if not any(True for p in net.parameters() if p.requires_grad):
@@ -75,14 +75,15 @@ def parameter_groups(net, extra, *, lr, weight_decay):
     decays = apply_rule(weight_decay, named, "weight_decay", spared=spared, default=0.0)
     groups = {}
     for (name, parameter), (rate, pattern), (decay, _) in zip(named, rates, decays, strict=True):
-        empty = {"params": [], "names": [], "lr": rate, "weight_decay": decay, "rule": pattern}
+        empty = {"params": [], "names": [], "lr": rate, "given_lr": rate, "rule": pattern}
+        empty["weight_decay"] = decay
         group = groups.setdefault((pattern, rate, decay), empty)
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
 
 
-def build_optimizer(optimizer, arguments, groups):
+def build_optimizer(optimizer, arguments, groups, *, sparse=False):
     """Build the optimizer of one fit.
 
     Parameters
@@ -93,11 +94,18 @@ def build_optimizer(optimizer, arguments, groups):
         The ``optimizer__`` parameters.
     groups : list of dict
         From ``parameter_groups``.
+    sparse : bool, default=False
+        Whether some gradients are sparse.
     """
     kind = _find(optimizer, OPTIMIZERS, torch.optim.Optimizer, "optimizer")
     check_arguments(kind, arguments, "optimizer", reserved=_FILLED)
     names, open_ended = accepted_arguments(kind)
     settings = dict(arguments)
+    if kind is torch.optim.SparseAdam and not sparse:
+        raise ValueError(
+            f"optimizer: {describe(kind)} takes sparse gradients only, and net has no embedding "
+            'with sparse=True. Use optimizer="adam".'
+        )
     if kind is torch.optim.LBFGS:
         groups = _one_group(groups)
     if "weight_decay" not in names and not open_ended:
@@ -107,8 +115,9 @@ def build_optimizer(optimizer, arguments, groups):
             )
         groups = [{k: v for k, v in group.items() if k != "weight_decay"} for group in groups]
     if "fused" in names and not {"fused", "foreach", "differentiable"} & settings.keys():
-        # One kernel for all parameters; torch offers it for floating tensors only.
-        settings["fused"] = all(p.is_floating_point() for g in groups for p in g["params"])
+        # One kernel for all parameters, which must be floating, of one dtype, and not sparse.
+        dtypes = {p.dtype for group in groups for p in group["params"]}
+        settings["fused"] = not sparse and len(dtypes) == 1 and dtypes.pop().is_floating_point
         kind = FUSED.get(kind, kind) if settings["fused"] else kind
     try:
         return kind(groups, lr=groups[0]["lr"], **settings)
@@ -136,9 +145,8 @@ def _one_group(groups):
 
 def needs_closure(optimizer):
     """Whether ``optimizer`` evaluates the loss several times a step."""
-    return inspect.signature(type(optimizer).step).parameters["closure"].default is (
-        inspect.Parameter.empty
-    )
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _find(given, registry, base, parameter, aliases=()):
@@ -162,8 +170,8 @@ def _find(given, registry, base, parameter, aliases=()):
 # Schedules --------------------------------------------------------------------------------------
 
 
-class WarmupCosineLR(lr_scheduler.LambdaLR):
-    """Rise linearly to the learning rate, then fall to zero along a cosine; stepped each step.
+class WarmupCosineLR(lr_scheduler.LRScheduler):
+    """Rise linearly to the learning rate, then fall along a cosine; stepped each step.
 
     Parameters
     ----------
@@ -179,15 +187,20 @@ class WarmupCosineLR(lr_scheduler.LambdaLR):
     def __init__(self, optimizer, total_steps, warmup=0.1, final=0.0):
         if not 0 <= warmup < 1 or not 0 <= final <= 1:
             raise ValueError(f"warmup={warmup} must be in [0, 1), final={final} in [0, 1]")
-        rise = max(1, round(warmup * total_steps)) if warmup else 0
+        self.total_steps = total_steps
+        self.rise = max(1, round(warmup * total_steps)) if warmup else 0
+        self.final = final
+        super().__init__(optimizer)
 
-        def factor(step):
-            if step < rise:
-                return (step + 1) / rise
-            share = (step - rise) / max(1, total_steps - rise)
-            return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    def get_lr(self):
+        """Return the learning rate of each group for the step to come."""
+        return [base * self._factor(self.last_epoch) for base in self.base_lrs]
 
-        super().__init__(optimizer, factor)
+    def _factor(self, step):
+        if step < self.rise:
+            return (step + 1) / self.rise
+        share = (step - self.rise) / max(1, self.total_steps - self.rise)
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
 _BASES = {
@@ -213,19 +226,22 @@ def find_scheduler(scheduler):
     return _find(scheduler, SCHEDULERS, lr_scheduler.LRScheduler, "lr_scheduler", _ALIASES)
 
 
-def build_scheduler(scheduler, arguments, optimizer, *, max_epochs, steps_per_epoch):
+def build_scheduler(scheduler, arguments, optimizer, *, max_epochs, steps_per_epoch, mode):
     """Build the schedule of one fit.
 
     Parameters
     ----------
-    scheduler : str or class
-        A key of ``SCHEDULERS``, with or without its "lr" and with underscores or without, or a
-        subclass of torch's ``LRScheduler``.
+    scheduler : str, class or callable
+        A key of ``SCHEDULERS``, with or without its "lr" and with underscores or without; a
+        subclass of torch's ``LRScheduler``; or a function ``(optimizer) -> LRScheduler``, for a
+        schedule made of several, stepped each epoch.
     arguments : dict
         The ``lr_scheduler__`` parameters. ``T_max`` and ``total_iters`` are ``max_epochs``
         where not given, ``total_steps`` the steps of the fit, ``max_lr`` the learning rate.
     optimizer : Optimizer
     max_epochs, steps_per_epoch : int
+    mode : {"min", "max"}
+        Whether less or more of the monitored value is better.
 
     Returns
     -------
@@ -233,6 +249,8 @@ def build_scheduler(scheduler, arguments, optimizer, *, max_epochs, steps_per_ep
     when : {"step", "epoch", "plateau"}
         When to step it; "plateau" each epoch with the monitored value.
     """
+    if callable(scheduler) and not isinstance(scheduler, type):
+        return _built_by(scheduler, optimizer), "epoch"
     kind = find_scheduler(scheduler)
     check_arguments(kind, arguments, "lr_scheduler", reserved=("optimizer", "last_epoch"))
     names, _ = accepted_arguments(kind)
@@ -240,11 +258,17 @@ def build_scheduler(scheduler, arguments, optimizer, *, max_epochs, steps_per_ep
     filled = {
         "T_max": max_epochs,
         "total_iters": max_epochs,
+        "mode": mode,
         "total_steps": max_epochs * steps_per_epoch,
         "max_lr": rates,
     }
     if {"epochs", "steps_per_epoch"} & arguments.keys():
         del filled["total_steps"]
+    if issubclass(kind, lr_scheduler.ConstantLR):
+        # A lower rate to begin with, not throughout.
+        del filled["total_iters"]
+    if not issubclass(kind, lr_scheduler.ReduceLROnPlateau):
+        del filled["mode"]
     settings = {**{k: v for k, v in filled.items() if k in names}, **arguments}
     try:
         built = kind(optimizer, **settings)
@@ -256,3 +280,13 @@ def build_scheduler(scheduler, arguments, optimizer, *, max_epochs, steps_per_ep
     if issubclass(kind, lr_scheduler.ReduceLROnPlateau):
         return built, "plateau"
     return built, "step" if issubclass(kind, _EACH_STEP) else "epoch"
+
+
+def _built_by(function, optimizer):
+    built = function(optimizer)
+    if not isinstance(built, lr_scheduler.LRScheduler):
+        raise ValueError(
+            f"lr_scheduler: {describe(function)} must return a scheduler of torch.optim for the "
+            f"optimizer it is given, got {describe(built)}."
+        )
+    return built

@@ -19,18 +19,24 @@ class Penalty:
     def __init__(self, l1, l2):
         self.l1 = l1
         self.l2 = l2
+        # Weights, strengths, and the derivative of |w| or of w**2 / 2.
+        self._terms = [
+            ([w for w, _ in pairs], [strength for _, strength in pairs], derivative)
+            for pairs, derivative in ((l2, list), (l1, torch._foreach_sign))
+            if pairs
+        ]
 
     @torch.no_grad()
     def add_gradients(self):
         """Add the gradient of the penalty, known in closed form, to that of the loss."""
-        for pairs, derivative in ((self.l2, list), (self.l1, torch._foreach_sign)):
-            if pairs:
-                weights, strengths = zip(*pairs, strict=True)
-                for weight in weights:
-                    if weight.grad is None:
-                        weight.grad = torch.zeros_like(weight)
-                scaled = torch._foreach_mul(derivative(weights), strengths)
-                torch._foreach_add_([weight.grad for weight in weights], scaled)
+        for weights, strengths, derivative in self._terms:
+            for weight in weights:
+                if weight.grad is None or weight.grad.is_sparse:
+                    # Every weight is penalised, also one that this batch did not use.
+                    used = weight.grad
+                    weight.grad = torch.zeros_like(weight) if used is None else used.to_dense()
+            scaled = torch._foreach_mul(derivative(weights), strengths)
+            torch._foreach_add_([weight.grad for weight in weights], scaled)
 
     @torch.no_grad()
     def value(self):

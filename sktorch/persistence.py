@@ -100,8 +100,12 @@ def thaw(frozen):
     return {**frozen["plain"], **copy.deepcopy(frozen["structure"], memo)}
 
 
-def _numeric_items(value):
-    """Yield the tensors and numeric arrays in a nested value."""
+def _numeric_items(value, seen=None):
+    """Yield the tensors and numeric arrays in a nested value, which may refer to itself."""
+    seen = {} if seen is None else seen
+    if id(value) in seen:
+        return
+    seen[id(value)] = value
     if isinstance(value, torch.Tensor):
         if not isinstance(value, nn.UninitializedParameter | nn.UninitializedBuffer):
             yield value
@@ -110,14 +114,14 @@ def _numeric_items(value):
             yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _numeric_items(item)
+            yield from _numeric_items(item, seen)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _numeric_items(item)
+            yield from _numeric_items(item, seen)
     elif isinstance(value, nn.Module) or (
         dataclasses.is_dataclass(value) and not isinstance(value, type)
     ):
-        yield from _numeric_items(vars(value))
+        yield from _numeric_items(vars(value), seen)
 
 
 def _to_array(tensor):

@@ -66,7 +66,12 @@ def check_arguments(build, given, parameter, reserved=()):
     names, open_ended = accepted_arguments(build)
     valid = [name for name in names if name not in reserved]
     for name in given:
-        if name in reserved or not (open_ended or name in valid):
+        if name in reserved:
+            raise ValueError(
+                f"{parameter}__{name} cannot be set: it is filled in from the data, or from the "
+                f"parameter {name} of the estimator."
+            )
+        if not (open_ended or name in valid):
             listed = ", ".join(f"{parameter}__{v}" for v in valid) or "none"
             raise ValueError(
                 f"{parameter}__{name} is not a parameter of {describe(build)}. "

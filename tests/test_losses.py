@@ -61,7 +61,7 @@ def test_a_loss_is_pointwise_and_its_mean_is_the_mean(name):
         assert values.shape == (N,)
         assert (values >= 0).all() or LOSSES[name].meaning in ("mean_and_log_variance", "log_mean")
         entry = find_loss(name, classification=name in CLASSIFICATION)
-        objective = build_objective(name, {}, entry, weighted=False)
+        objective = build_objective(name, {}, entry)
         torch.testing.assert_close(objective(y_pred, y_true, None, N), values.mean())
         weight = torch.arange(N, dtype=torch.float64)
         torch.testing.assert_close(

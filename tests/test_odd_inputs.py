@@ -1,12 +1,19 @@
 """Nets, losses and weights that are odd but right, and those that would be silently wrong."""
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from nets import UserMLP, linear
 from torch import nn
 
 from sktorch import TorchClassifier, TorchRegressor
+from sktorch.losses import FocalLoss
 
 F = nn.functional
 RNG = np.random.default_rng(0)
@@ -236,3 +243,223 @@ def test_the_default_dtype_of_torch_does_not_decide_for_the_mlp():
     finally:
         torch.set_default_dtype(torch.float32)
     assert next(clf.net_.parameters()).dtype is torch.float32
+
+
+class Gated(nn.Module):
+    """Its last registered layer is a sigmoid, and its output is not."""
+
+    def __init__(self, n_features_in, n_outputs):
+        super().__init__()
+        self.head = nn.Linear(n_features_in, n_outputs)
+        self.gate = nn.Sigmoid()
+
+    def forward(self, x):
+        return self.head(x * self.gate(x))
+
+
+class Functional(nn.Module):
+    """Ends in a sigmoid that is no layer."""
+
+    def __init__(self, n_features_in):
+        super().__init__()
+        self.head = nn.Linear(n_features_in, 1)
+
+    def forward(self, x):
+        return torch.sigmoid(self.head(x))
+
+
+def test_the_meaning_of_an_output_is_read_off_the_output(breast_cancer):
+    X, y = breast_cancer
+    clf = TorchClassifier(Gated, loss=lambda p, t: F.cross_entropy(p, t), lr=0.01, max_epochs=20)
+    with torch.no_grad():
+        scores = clf.fit(X, y).net_(torch.tensor(X, dtype=torch.float32))
+    np.testing.assert_allclose(clf.predict_proba(X), scores.softmax(1).numpy(), atol=1e-6)
+    clf = TorchClassifier(Functional, loss=bce_of_mine, lr=0.01, max_epochs=40).fit(X, y)
+    assert clf.score(X, y) > 0.95
+    with pytest.warns(UserWarning, match=r"net gives probabilities.*'bce'"):
+        TorchClassifier(Functional, loss="bce", max_epochs=1).fit(X, y)
+
+
+def test_a_loss_of_log_probabilities_needs_them(breast_cancer):
+    X, y = breast_cancer
+    for loss in ("nll", "kl_div", "bce_probability"):
+        clf = TorchClassifier(loss=loss, lr=0.01, max_epochs=20).fit(X, y)
+        assert clf.score(X, y) > 0.95
+        assert clf.history_["train_loss"].min() >= 0
+    for loss in ("nll", "kl_div", nn.NLLLoss):
+        with pytest.raises(ValueError, match=r"net must give log probabilities .*LogSoftmax"):
+            TorchClassifier(UserMLP, loss=loss).fit(X, y)
+    with pytest.raises(ValueError, match=r"net must give probabilities .*Sigmoid"):
+        TorchClassifier(nn.Linear(30, 1), loss="bce_probability").fit(X, y)
+
+
+def test_torchs_losses_of_values_mean_what_ours_mean():
+    counts = RNG.poisson(np.exp(1 + X[:, 0]))
+    settings = {"lr": 0.01, "max_epochs": 60, "random_state": 0}
+    named = TorchRegressor(loss="poisson", **settings).fit(X, counts)
+    theirs = TorchRegressor(loss=nn.PoissonNLLLoss, **settings).fit(X, counts)
+    np.testing.assert_allclose(theirs.predict(X), named.predict(X), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"GaussianNLLLoss .*loss='gaussian_nll'"):
+        TorchRegressor(loss=nn.GaussianNLLLoss).fit(X, counts)
+    with pytest.raises(ValueError, match=r"SoftMarginLoss.*loss='bce'"):
+        TorchClassifier(loss=nn.SoftMarginLoss()).fit(X, Y > 0)
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets"), [((5, 1), torch.ones(5)), ((5, 1), torch.zeros(4).long())]
+)
+def test_public_losses_do_not_broadcast(logits, targets):
+    with pytest.raises(ValueError, match=r"FocalLoss: targets must be .*got .*\(5, 1\)"):
+        FocalLoss()(torch.zeros(logits), targets)
+
+
+def test_weights_of_validation_do_not_change_the_training():
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 9.0]))
+    clf = TorchClassifier(loss=loss, max_epochs=2, early_stopping=False, random_state=0)
+    plain = clf.fit(X, Y, X_val=X, y_val=Y).predict_proba(X)
+    weighted = clf.fit(X, Y, X_val=X, y_val=Y, sample_weight_val=np.ones(99)).predict_proba(X)
+    assert np.array_equal(plain, weighted)
+    with pytest.raises(ValueError, match=r"one number in all"):
+        TorchClassifier(loss=lambda p, t: F.cross_entropy(p, t)).fit(
+            X, Y, X_val=X, y_val=Y, sample_weight_val=np.ones(99)
+        )
+
+
+def test_half_precision_is_half_for_the_built_in_net_and_refused_for_float64():
+    settings = {"max_epochs": 3, "random_state": 0}
+    half = TorchClassifier(precision="bfloat16", **settings).fit(X, Y)
+    full = TorchClassifier(dtype="float32", **settings).fit(X, Y)
+    assert not np.array_equal(half.predict_proba(X), full.predict_proba(X))
+    with pytest.raises(ValueError, match=r"precision='float16' .*float64.*dtype=\"float32\""):
+        TorchClassifier(linear(4, 3), precision="float16").fit(X, Y)
+
+
+class Caches(nn.Module):
+    """Keeps a tensor it made in validation for training."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+        self.ones = torch.ones(0)
+
+    def forward(self, x):
+        if len(self.ones) < len(x):
+            self.ones = torch.ones(len(x), 1)
+        return self.head(x * self.ones[: len(x)])
+
+
+def test_a_net_that_keeps_what_it_made_in_validation_trains_on():
+    clf = TorchClassifier(Caches, batch_size=30, max_epochs=3).fit(X, Y, X_val=X, y_val=Y)
+    assert clf.n_iter_ == 3
+
+
+@pytest.mark.parametrize(
+    ("net", "y", "alpha"),
+    [
+        (nn.Linear(4, 1), Y > 0, [0.3, 0.7]),
+        (nn.Linear(4, 2), Y > 0, [0.3, 0.7]),
+        (nn.Linear(4, 3), X[:, :3] > 0, [0.3, 0.7, 0.5]),
+    ],
+)
+def test_focal_takes_a_weight_for_each_class_or_label(net, y, alpha):
+    clf = TorchClassifier(net, loss="focal", loss__alpha=alpha, max_epochs=2, random_state=0)
+    listed = clf.fit(X, y).predict_proba(X)
+    if len(alpha) == 2:
+        number = clf.set_params(loss__alpha=0.7).fit(X, y).predict_proba(X)
+        np.testing.assert_allclose(listed, number, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"loss__alpha must have one weight"):
+        clf.set_params(loss__alpha=[0.1] * 4).fit(X, y)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sparseadam"])
+def test_sparse_gradients_serve_where_torch_takes_them(optimizer):
+    ids = RNG.integers(0, 9, size=(99, 1))
+    net = nn.Sequential(nn.Embedding(9, 3, sparse=True), nn.Flatten())
+    clf = TorchClassifier(net, optimizer=optimizer, lr=0.5, max_epochs=60, early_stopping=False)
+    assert clf.fit(ids, ids[:, 0] % 3).score(ids, ids[:, 0] % 3) > 0.9
+    with pytest.raises(ValueError, match=r"SparseAdam .*sparse=True"):
+        TorchClassifier(optimizer="sparseadam").fit(X, Y)
+    assert TorchClassifier(net, optimizer="sgd", l2=0.1, max_epochs=1).fit(ids, ids[:, 0] % 3)
+
+
+def test_a_net_of_another_width_is_named_for_integers_too():
+    with pytest.raises(ValueError, match=r"\(4,\).*shapes cannot be multiplied.*in_features=5"):
+        TorchClassifier(nn.Linear(5, 3)).fit((X * 9).astype(int), Y)
+
+
+def test_a_loss_that_draws_random_numbers_is_seeded():
+    class Dropping(nn.Module):
+        def forward(self, y_pred, y_true):
+            return F.cross_entropy(F.dropout(y_pred, 0.3, self.training), y_true)
+
+    before = torch.get_rng_state()
+    clf = TorchClassifier(loss=Dropping, max_epochs=3, random_state=0)
+    first = clf.fit(X, Y, X_val=X, y_val=Y).history_.drop(columns="epoch_time")
+    assert first.equals(clf.fit(X, Y, X_val=X, y_val=Y).history_.drop(columns="epoch_time"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Recomputes(nn.Module):
+    """Draws its dropout again in the backward, as checkpointed nets do."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.3))
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(torch.utils.checkpoint.checkpoint(self.body, x, use_reentrant=False))
+
+
+def test_recomputed_dropout_is_seeded_in_threads_too():
+    before = torch.get_rng_state()
+
+    def fit(_):
+        clf = TorchClassifier(Recomputes, max_epochs=4, batch_size=20, random_state=0)
+        return clf.fit(X, Y).predict_proba(X)
+
+    alone = fit(0)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(np.array_equal(p, alone) for p in pool.map(fit, range(8)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_loss_may_be_any_callable():
+    @dataclass
+    class Scaled:
+        by: float
+
+        def __call__(self, y_pred, y_true):
+            return self.by * F.cross_entropy(y_pred, y_true)
+
+    class Plain:
+        def __call__(self, y_pred, y_true):
+            return F.cross_entropy(y_pred, y_true)
+
+    for loss in (Scaled(1.0), Plain):
+        assert TorchClassifier(loss=loss, max_epochs=2).fit(X, Y).n_iter_ == 2
+
+
+def test_a_range_test_keeps_the_ratio_of_rules():
+    clf = TorchClassifier(UserMLP, lr={"hidden.*": 0, "*": 1e-3}, random_state=0)
+    _, with_rule = clf.lr_find(X, Y, n_steps=30)
+    _, without = clf.set_params(lr=1e-3).lr_find(X, Y, n_steps=30)
+    assert not with_rule["loss"].equals(without["loss"])
+    state = np.random.RandomState(0)
+    clf.set_params(random_state=state).lr_find(X, Y, n_steps=30)
+    assert state.randint(99) == np.random.RandomState(0).randint(99)
+
+
+def test_a_net_that_refers_to_its_parent_is_stored():
+    class Child(nn.Module):
+        def forward(self, x):
+            return x
+
+    net = nn.Sequential(Child(), nn.Linear(4, 3))
+    net[0].parents = [net]
+    clf = TorchClassifier(net, max_epochs=1).fit(X, Y)
+    with pytest.raises(AttributeError, match=r"local object"):
+        pickle.dumps(clf)  # the class is local, and that is all that is wrong
+    again = copy.deepcopy(clf)
+    assert np.array_equal(again.predict_proba(X), clf.predict_proba(X))
+    assert again.net_[0].parents[0] is again.net_

@@ -217,7 +217,7 @@ SCHEDULES = {
     "CosineAnnealingWarmRestarts": (lr_scheduler.CosineAnnealingWarmRestarts, {"T_0": 3}),
     "linear": (lr_scheduler.LinearLR, {"total_iters": 8}),
     "polynomial": (lr_scheduler.PolynomialLR, {"total_iters": 8, "power": 2.0}),
-    "constant": (lr_scheduler.ConstantLR, {"total_iters": 8}),
+    "constant": (lr_scheduler.ConstantLR, {"factor": 0.5}),
     "lambda": (lr_scheduler.LambdaLR, {"lr_lambda": lambda epoch: 1 / (1 + epoch)}),
     "multiplicative": (lr_scheduler.MultiplicativeLR, {"lr_lambda": lambda epoch: 0.9}),
     "onecycle": (lr_scheduler.OneCycleLR, {"max_lr": 0.1, "total_steps": 16}),

@@ -72,7 +72,7 @@ class Losses:
         self.loss = BY_HAND[loss]
         if written == "by sktorch":
             found = find_loss(loss, classification=entry.targets[0] != "values")
-            self.loss = build_objective(loss, {}, found, weighted=False).mean
+            self.loss = build_objective(loss, {}, found).mean
 
     def time_gradients(self, loss, written):
         for _ in range(100):

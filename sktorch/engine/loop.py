@@ -22,7 +22,8 @@ def gradients():
 
 def run(state):
     """Train until the budget is spent or a callback stops the fit; leave the net in eval mode."""
-    state.net.train()
+    for module in state.modules:
+        module.train()
     notify(state, "on_fit_begin")
     for _ in range(state.max_epochs):
         state.epoch += 1
@@ -33,7 +34,8 @@ def run(state):
             break
         schedule(state)
     notify(state, "on_fit_end")
-    state.net.eval()
+    for module in state.modules:
+        module.eval()
     check_weights(state)
 
 
@@ -77,8 +79,10 @@ def validate(state):
     """Return the means over the validation data by name, on the device."""
     begin, end = state.hooks["on_batch_begin"], state.hooks["on_batch_end"]
     losses, totals = [], []
-    state.net.eval()
-    with torch.no_grad() if begin or end else torch.inference_mode():
+    for module in state.modules:
+        module.eval()
+    # Not inference_mode: what a net keeps of it for later, such as a mask, must bear gradients.
+    with torch.no_grad():
         for batch in state.valid:
             for hook in begin:
                 hook(state, batch)
@@ -90,7 +94,8 @@ def validate(state):
             for hook in end:
                 hook(state, batch, loss, y_pred)
         values = summary("val", losses, totals, state.valid_metrics)
-    state.net.train()
+    for module in state.modules:
+        module.train()
     return values
 
 
@@ -122,9 +127,8 @@ def weighted_mean(values, weights):
 def schedule(state):
     """Step a schedule that goes by epochs."""
     if state.scheduler is not None and state.scheduled != "step":
-        state.scheduler.step(
-            *([state.history.last[state.monitor]] if state.scheduled == "plateau" else [])
-        )
+        plateau = state.scheduled == "plateau"
+        state.step_schedule(*([state.history.last[state.monitor]] if plateau else []))
 
 
 def notify(state, hook):

@@ -23,6 +23,7 @@ def lr_range(state, rates):
     state : FitState
         Its net is changed.
     rates : ndarray of shape (n_steps,)
+        Of the group with the largest rate; the others keep their ratio to it.
 
     Returns
     -------
@@ -31,10 +32,14 @@ def lr_range(state, rates):
     """
     state.net.train()
     losses = []
+    groups = state.optimizer.param_groups
+    bases = [group["lr"] for group in groups]
+    if not max(bases) > 0:
+        raise ValueError("lr_find: lr is 0 for every parameter. Give some of them a rate.")
     step, batches = step_for(state), _endless(state)
     for rate in rates:
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
+        for group, base in zip(groups, bases, strict=True):
+            group["lr"] = rate * (base / max(bases))
         losses.append(torch.stack([loss for loss, _ in step(state, next(batches))]).mean())
     return torch.stack(losses).double().cpu().numpy()
 

@@ -4,12 +4,19 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from sktorch.data.tensors import as_tensor
-from sktorch.nets import first_layer, float_dtype, last_layer, reads_ids
+from sktorch.nets import first_layer, float_dtype, reads_ids
 
-__all__ = ["PROBE_ROWS", "Trial", "forward_or_explain", "looks_like", "probe_net", "probe_training"]
+__all__ = [
+    "PROBE_ROWS",
+    "Trial",
+    "check_loss",
+    "forward_or_explain",
+    "looks_like",
+    "probe_net",
+    "probe_training",
+]
 
 PROBE_ROWS = 8
 
@@ -51,16 +58,19 @@ def probe_net(net, X, device):
         gives values that are not finite.
     """
     net.eval()
-    with torch.no_grad():
+    dtype = torch.int64 if reads_ids(net) else float_dtype(net)
+    try:
+        y_pred = forward_or_explain(net, as_tensor(X, dtype, device, "X", copy=True))
+    except ValueError as error:
+        if dtype is torch.int64 or X.dtype.kind not in "iu":
+            raise
+        dtype = torch.int64
         try:
-            dtype = torch.int64 if reads_ids(net) else float_dtype(net)
-            y_pred = forward_or_explain(net, as_tensor(X, dtype, device, "X", copy=True))
-        except ValueError:
-            if dtype is torch.int64 or X.dtype.kind not in "iu":
-                raise
-            dtype = torch.int64
-            y_pred = net(as_tensor(X, dtype, device, "X"))
-        check_output(net, y_pred, X.shape[0])
+            y_pred = net(as_tensor(X, dtype, device, "X", copy=True))
+        except Exception:
+            raise error from None
+    check_output(net, y_pred, X.shape[0])
+    with torch.no_grad():
         one = net(as_tensor(X[:1], dtype, device, "X", copy=True))
     if one.shape != (1, *y_pred.shape[1:]):
         raise ValueError(
@@ -94,21 +104,36 @@ def check_output(net, y_pred, n_samples):
         )
 
 
-def looks_like(net, y_pred):
+# The last operation of a net, by the name of its gradient, and what it makes of the output.
+_LAST_OPERATIONS = {
+    "SigmoidBackward0": "probabilities",
+    "SoftmaxBackward0": "probabilities",
+    "LogSoftmaxBackward0": "log_probabilities",
+    "LogSigmoidBackward0": "log_probabilities",
+}
+_RESHAPES = ("View", "Squeeze", "Unsqueeze", "Reshape", "Alias", "Clone", "Transpose", "ToCopy")
+
+
+def looks_like(y_pred):
     """Tell probabilities and their logarithms from other scores.
+
+    Parameters
+    ----------
+    y_pred : Tensor of shape (n_probe,) or (n_probe, n_outputs)
+        Computed with gradients on.
 
     Returns
     -------
     meaning : {"probabilities", "log_probabilities", "logits"}
-        By the last layer, or by rows that sum to one.
+        By the operation that made it, or by rows that sum to one.
     """
-    last = last_layer(net)
-    if isinstance(last, nn.Sigmoid | nn.Softmax | nn.Hardsigmoid):
-        return "probabilities"
-    if isinstance(last, nn.LogSoftmax | nn.LogSigmoid):
-        return "log_probabilities"
+    last = y_pred.grad_fn
+    while last is not None and last.name().startswith(_RESHAPES) and last.next_functions:
+        last = last.next_functions[0][0]
+    if last is not None and last.name() in _LAST_OPERATIONS:
+        return _LAST_OPERATIONS[last.name()]
     if y_pred.ndim == 2 and y_pred.shape[1] > 1:
-        scores = y_pred.double()
+        scores = y_pred.detach().double()
         for meaning, p in (("probabilities", scores), ("log_probabilities", scores.exp())):
             if (p >= 0).all() and (p.sum(1) - 1).abs().max() < 1e-3:
                 return meaning
@@ -146,17 +171,19 @@ def probe_training(net, objective, batch, stream):
     ValueError
         Naming ``loss`` or ``net``.
     """
-    net.train()
-    buffers = [buffer.clone() for buffer in net.buffers()]
+    modules = [net] if objective.module is None else [net, objective.module]
+    for module in modules:
+        module.train()
+    buffers = [buffer for module in modules for buffer in module.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
     before = stream.states
     versions = batch.x._version, batch.y._version
     with stream:
-        y_pred = forward_or_explain(net, batch.x)
+        check_loss(objective, forward_or_explain(net, batch.x), batch)
     after, stream.states = stream.states, before
     with torch.no_grad():
-        for buffer, kept in zip(net.buffers(), buffers, strict=True):
-            buffer.copy_(kept)
-    check_loss(objective, y_pred, batch)
+        for buffer, value in zip(buffers, kept, strict=True):
+            buffer.copy_(value)
     return Trial(
         is_random=any(not torch.equal(a, b) for a, b in zip(after, before, strict=True)),
         writes=(batch.x._version, batch.y._version) != versions,

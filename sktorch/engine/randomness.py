@@ -7,6 +7,7 @@ process's own streams are where they were.
 """
 
 import threading
+from contextlib import contextmanager
 
 import torch
 
@@ -58,3 +59,11 @@ class RandomStream:
         for generator, state in zip(self._generators, self._outer, strict=True):
             generator.set_state(state)
         _LENDING.release()
+
+    @contextmanager
+    def undone(self):
+        """Enter the stream, and leave it where it was."""
+        before = self.states
+        with self:
+            yield
+        self.states = before

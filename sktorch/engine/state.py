@@ -93,6 +93,9 @@ class FitState:
         groups = self.optimizer.param_groups
         self.parameters = [p for group in groups for p in group["params"]]
         self.names = [name for group in groups for name in group["names"]]
+        rates = [(group["given_lr"], group["rule"]) for group in groups]
+        schedule = None if self.scheduler is None else (type(self.scheduler).__name__, rates)
+        self._kinds = (type(self.optimizer).__name__, schedule)
         self.hooks = {hook: overriding(self.callbacks, hook) for hook in HOOKS}
         self.needs_closure = needs_closure(self.optimizer)
         # Entered around each forward of training.
@@ -101,9 +104,9 @@ class FitState:
         self.after_update: list[Callable] = []
         self.average: WeightAverage | None = None
         if self.scheduler is not None and self.scheduled == "step":
-            self.after_update.append(self.scheduler.step)
-        modules = [m for m in (self.net, self.objective.module) if m is not None]
-        self._tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+            self.after_update.append(self.step_schedule)
+        self.modules = [m for m in (self.net, self.objective.module) if m is not None]
+        self._tensors = [t for m in self.modules for t in (*m.parameters(), *m.buffers())]
         self._kept = None
 
     def _before_update(self):
@@ -132,6 +135,12 @@ class FitState:
                 rates.setdefault(f"lr[{group['rule']}]", group["lr"])
         return rates
 
+    def step_schedule(self, *monitored):
+        """Step the schedule; one that was told its length stays at its end."""
+        length = getattr(self.scheduler, "total_steps", None)
+        if length is None or self.scheduler.last_epoch + 1 < length:
+            self.scheduler.step(*monitored)
+
     def progress(self):
         """Return what ``resume`` needs beside the weights and the history."""
         states = self.optimizer.state_dict()["state"]
@@ -140,25 +149,32 @@ class FitState:
             "order": self.order.get_state(),
             "dropout": self.stream.states,
             "scheduler": None if self.scheduler is None else _plain_state(self.scheduler),
-            "rates": [group["lr"] for group in self.optimizer.param_groups],
+            "scheduled": [_scheduled_settings(group) for group in self.optimizer.param_groups],
+            "kinds": self._kinds,
             "unaveraged": None if self.average is None else self.average.others,
         }
 
     def resume(self, progress, rows):
-        """Go on from where another fit was; this one's own settings hold."""
-        groups = self.optimizer.state_dict()["param_groups"]
-        known = progress["optimizer"]
-        states = {i: known[name] for i, name in enumerate(self.names) if name in known}
-        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
-        self.order.set_state(progress["order"])
-        self.stream.states = progress["dropout"]
-        if self.scheduler is not None and progress["scheduler"] is not None:
-            self.scheduler.load_state_dict(progress["scheduler"])
-            for group, rate in zip(self.optimizer.param_groups, progress["rates"], strict=True):
-                group["lr"] = rate
+        """Go on from where another fit was.
+
+        Settings that have changed since hold: what another optimizer left is of no use to this one,
+        nor is how far another schedule had come.
+        """
+        if progress["kinds"][0] == self._kinds[0]:
+            groups = self.optimizer.state_dict()["param_groups"]
+            known = progress["optimizer"]
+            states = {i: known[name] for i, name in enumerate(self.names) if name in known}
+            self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+        if self.scheduler is not None and progress["kinds"] == self._kinds:
+            self.scheduler.load_state_dict(_loadable(progress["scheduler"], self.optimizer))
+            pairs = zip(self.optimizer.param_groups, progress["scheduled"], strict=True)
+            for group, settings in pairs:
+                group.update(settings)
         if self.average is not None and progress["unaveraged"] is not None:
             self.average.others = progress["unaveraged"]
             self.average.in_use = True
+        self.order.set_state(progress["order"])
+        self.stream.states = progress["dropout"]
         self.history = History(rows)
         self.epoch = len(rows)
 
@@ -173,6 +189,9 @@ class FitState:
         """Go back to the weights last kept, if any were."""
         if self._kept is not None:
             self._copy(self._tensors, self._kept)
+            if self.average is not None:
+                # What training would have gone on with belongs to a later epoch.
+                self.average.others, self.average.in_use = None, False
 
     @staticmethod
     @torch.no_grad()
@@ -181,8 +200,24 @@ class FitState:
             a.copy_(b)
 
 
+# What schedules change in a group of parameters.
+_SCHEDULED = ("lr", "momentum", "betas")
+
+
+def _scheduled_settings(group):
+    return {name: group[name] for name in _SCHEDULED if name in group}
+
+
 def _plain_state(scheduler):
-    """Return the state of a scheduler without the functions that building it anew makes."""
+    """Return the state of a scheduler without its functions, which building it makes anew."""
     return {
-        k: v for k, v in scheduler.state_dict().items() if not callable(v) and k != "lr_lambdas"
+        name: value
+        for name, value in scheduler.state_dict().items()
+        if name not in ("lr_lambdas", "_scale_fn_custom", "_scale_fn_ref") and not callable(value)
     }
+
+
+def _loadable(state, optimizer):
+    """Return a plain state with a place for the functions that are to stay as they are."""
+    empty = {"lr_lambdas": [None] * len(optimizer.param_groups), "_scale_fn_custom": None}
+    return {**state, **empty}

@@ -31,16 +31,13 @@ def compute_gradients(state, batches):
     """Set the gradients to those of the mean loss over the rows of ``batches``, and penalties."""
     for parameter in state.parameters:
         parameter.grad = None
-    shares = [1.0]
-    if len(batches) > 1:
-        total = sum(batch.total for batch in batches)
-        shares = [batch.total / total for batch in batches]
+    total = sum(batch.total for batch in batches) if len(batches) > 1 else None
     outcomes = []
-    for batch, share in zip(batches, shares, strict=True):
+    for batch in batches:
         with state.randomness:
             y_pred = state.precision.forward(state.net, batch.x)
-        loss = state.objective(y_pred, batch.y, batch.weight, batch.total)
-        state.precision.backward(loss if share == 1.0 else loss * share)
+            loss = state.objective(y_pred, batch.y, batch.weight, batch.total)
+            state.precision.backward(loss if total is None else loss * (batch.total / total))
         outcomes.append((loss.detach(), y_pred.detach()))
     for before in state.before_update:
         before()
@@ -72,5 +69,6 @@ def step_for(state):
 
 def eval_step(state, batch):
     """Return the loss of ``batch`` and the net's output; the net is in eval mode."""
-    y_pred = state.net(batch.x)
-    return state.objective(y_pred, batch.y, batch.weight, batch.total), y_pred
+    with state.randomness:
+        y_pred = state.net(batch.x)
+        return state.objective(y_pred, batch.y, batch.weight, batch.total), y_pred

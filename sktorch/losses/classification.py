@@ -68,9 +68,10 @@ def focal(y_pred, y_true, gamma=2.0, alpha="auto"):
     if y_true.is_floating_point():
         signed = y_pred * (2 * y_true - 1)
         values = torch.exp(gamma * F.logsigmoid(-signed)) * -F.logsigmoid(signed)
-        alpha = 0.75 if alpha == "auto" else alpha
-        if alpha is not None:
-            values = values * (y_true * alpha + (1 - y_true) * (1 - alpha))
+        weights = _label_weights(alpha, y_pred)
+        if weights is not None:
+            positive, negative = weights
+            values = values * (y_true * positive + (1 - y_true) * negative)
         return row_mean(values)
     values = F.cross_entropy(y_pred, y_true, reduction="none")
     modulation = -torch.expm1(-values)
@@ -80,6 +81,23 @@ def focal(y_pred, y_true, gamma=2.0, alpha="auto"):
     values = modulation**gamma * values
     weights = _class_weights(alpha, y_pred)
     return values if weights is None else values * weights[y_true]
+
+
+def _label_weights(alpha, y_pred):
+    """Return the weights of ones and of zeros, numbers or one for each label, or None."""
+    if alpha is None or isinstance(alpha, str | Real):
+        alpha = 0.75 if isinstance(alpha, str) else alpha
+        return None if alpha is None else (alpha, 1 - alpha)
+    width = 1 if y_pred.ndim == 1 else y_pred.shape[1]
+    expected = (
+        "for each of the 2 classes" if width == 1 else f"in [0, 1] for each of {width} labels"
+    )
+    if len(alpha) != max(2, width):
+        raise ValueError(f"loss__alpha must have one weight {expected}, got {alpha}.")
+    if width == 1:
+        return alpha[1], alpha[0]
+    positive = torch.as_tensor(alpha, dtype=y_pred.dtype, device=y_pred.device)
+    return positive, 1 - positive
 
 
 def _class_weights(alpha, y_pred):

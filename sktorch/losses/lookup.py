@@ -36,6 +36,21 @@ _TORCH_LOSSES = {
     ),
 }
 
+# Those of values that have a meaning of their own are as ours of these names.
+_TORCH_VALUES = {
+    **dict.fromkeys([nn.PoissonNLLLoss, F.poisson_nll_loss], "poisson"),
+    **dict.fromkeys([nn.KLDivLoss, F.kl_div], "kl_div"),
+}
+
+# Those that take other targets, or more than predictions and targets, and what serves instead.
+_INSTEAD = {
+    **dict.fromkeys([nn.GaussianNLLLoss, F.gaussian_nll_loss], "gaussian_nll"),
+    **dict.fromkeys([nn.CosineEmbeddingLoss, F.cosine_embedding_loss], "cosine"),
+    **dict.fromkeys([nn.SoftMarginLoss, F.soft_margin_loss], "bce"),
+    **dict.fromkeys([nn.HingeEmbeddingLoss, F.hinge_embedding_loss], "hinge"),
+    nn.AdaptiveLogSoftmaxWithLoss: "adaptive_log_softmax",
+}
+
 
 def find_loss(loss, *, classification):
     """Return the ``Loss`` behind what the user gave as ``loss``, without building it.
@@ -69,9 +84,19 @@ def find_loss(loss, *, classification):
             "loss must be a name, a torch.nn.Module, a Module class or a callable "
             f"(y_pred, y_true) -> loss, got {describe(loss)}. Names: {', '.join(LOSSES)}."
         )
-    if not classification:
-        return Loss(loss, "values", ("values",))
     kind = type(loss) if isinstance(loss, nn.Module) else loss
+    try:
+        hash(kind)
+    except TypeError:
+        kind = type(loss)
+    if kind in _INSTEAD:
+        raise ValueError(
+            f"loss: {describe(loss)} does not take (y_pred, y_true) as given here. "
+            f"Use loss={_INSTEAD[kind]!r}."
+        )
+    if not classification:
+        own = LOSSES[_TORCH_VALUES.get(kind, "squared_error")]
+        return Loss(loss, own.meaning, ("values",), scaling=own.scaling, takes=own.takes)
     if kind in (FocalLoss, SCELoss):
         return Loss(loss, "logits", _LABELS)
     meaning, targets = _TORCH_LOSSES.get(kind, (None, _LABELS))

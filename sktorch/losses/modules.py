@@ -21,6 +21,14 @@ class _PointwiseLoss(nn.Module):
 
     def forward(self, y_pred, y_true):
         """Return the loss, a scalar or of shape (n_samples,)."""
+        expected = y_pred.shape if y_true.is_floating_point() else (*y_pred.shape[:1],)
+        if y_true.shape != expected or (y_pred.ndim < 2 and not y_true.is_floating_point()):
+            raise ValueError(
+                f"{type(self).__name__}: targets must be integers of shape (n_samples,) against "
+                "logits of shape (n_samples, n_classes), or floats of the shape of the logits; got "
+                f"{y_true.dtype} of shape {tuple(y_true.shape)} and logits of shape "
+                f"{tuple(y_pred.shape)}."
+            )
         values = LOSSES[self.name].pointwise(y_pred, y_true, **self.parameters_of_loss)
         return values if self.reduction == "none" else getattr(values, self.reduction)()
 

@@ -6,7 +6,7 @@ follow from the line.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral, Real
 
 import torch.nn.functional as F
 
@@ -33,6 +33,15 @@ def _is_alpha(value):
         return 0 <= value <= 1
     try:
         return all(_NOT_NEGATIVE[0](v) for v in value)
+    except TypeError:
+        return False
+
+
+def _are_cutoffs(value):
+    if value is None:
+        return True
+    try:
+        return all(isinstance(v, Integral) for v in value) and [*value] == sorted({*value})
     except TypeError:
         return False
 
@@ -127,7 +136,7 @@ LOSSES = {
         "features",
         ("index",),
         constraints={
-            "cutoffs": (lambda v: v is None or list(v) == sorted(set(v)), "a rising list of int"),
+            "cutoffs": (_are_cutoffs, "a rising list of int, or None"),
             "div_value": _POSITIVE,
         },
     ),
