@@ -111,11 +111,11 @@ def _layer_table(net, shape, dtype, device):
     total = sum(p.numel() for p in parameters)
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     sizes = {
-        "Input": statistics.total_input,
-        "Forward and backward": statistics.total_output_bytes,
-        "Parameters": sum(p.nbytes for p in parameters),
+        "input": statistics.total_input,
+        "forward and backward": statistics.total_output_bytes,
+        "parameters": sum(p.nbytes for p in parameters),
     }
-    sizes["Total"] = sum(sizes.values())
+    sizes["total"] = sum(sizes.values())
     layout = statistics.formatting
     rule = "=" * layout.get_total_width()
     return "\n".join(
@@ -128,7 +128,7 @@ def _layer_table(net, shape, dtype, device):
             f"Total params: {total:,}",
             f"Trainable params: {trainable:,}",
             f"Frozen params: {total - trainable:,}",
-            *(f"{name} (MB, one sample): {size / 1e6:.3g}" for name, size in sizes.items()),
+            "MB for one sample: " + ", ".join(f"{k} {v / 1e6:.3g}" for k, v in sizes.items()),
             rule,
         ]
     )

@@ -65,7 +65,7 @@ def test_a_net_has_the_parameters_and_shapes_it_should(net, data, count, shapes)
     text = str(summary)
     assert f"Total params: {count:,}" in text
     assert all(shape in text for shape in shapes)
-    assert f"Parameters (MB, one sample): {count * 4 / 1e6:.3g}" in text
+    assert f"parameters {count * 4 / 1e6:.3g}, total" in text
     assert repr(summary) == text
 
 
