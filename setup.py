@@ -14,7 +14,7 @@ images = ["pillow"]
 distributed = ["accelerate", "dask", "distributed"]
 safe = ["safetensors", "skops"]
 bench = ["asv", "virtualenv"]
-test = [*bench, *plot, "pytest", "ruff"]
+test = [*bench, *plot, "pytest", "rich", "ruff"]
 
 setup(
     name="sktorch",
@@ -29,6 +29,7 @@ setup(
         "torch>=2.6",
         "scikit-learn>=1.7",
         "skorch>=1.0",
+        "torchinfo>=1.8",
         "torchmetrics>=1.0",
         "pandas>=2.0",
         "joblib>=1.3",

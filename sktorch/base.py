@@ -27,11 +27,13 @@ from sktorch.engine.loop import gradients, run
 from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.parts import rebuild_objective
 from sktorch.engine.precision import PRECISIONS
+from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
 from sktorch.metrics import named_metrics
 from sktorch.objective import decoder_of
 from sktorch.parameters import ParametrizedEstimator
 from sktorch.persistence import freeze, thaw
 from sktorch.specs import about, describe
+from sktorch.summaries import parameter_rules, summarize
 from sktorch.watch import Watch, plan_watch
 
 __all__ = ["TorchEstimator"]
@@ -52,7 +54,7 @@ class Seeds(NamedTuple):
         return cls(*check_random_state(source).randint(2**31 - 1, size=4).tolist())
 
 
-class TorchEstimator(ParametrizedEstimator):
+class TorchEstimator(CallbackSupport, ParametrizedEstimator):
     """What ``TorchClassifier`` and ``TorchRegressor`` share; they add what their y means."""
 
     _prefixes = ("net", "loss", "optimizer", "lr_scheduler")
@@ -187,6 +189,7 @@ class TorchEstimator(ParametrizedEstimator):
 
     # Fitting ----------------------------------------------------------------------------------
 
+    @with_callbacks
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
         """Train the net.
 
@@ -225,14 +228,19 @@ class TorchEstimator(ParametrizedEstimator):
         watch, fraction = plan_watch(self, len(rows), given is not None, modes)
         train, valid = _split(rows, given, fraction, target, seeds)
         earlier = self._earlier(target) if self.warm_start else None
+        tasks = fit_tasks(self, X, y, sample_weight)
         with gradients():
-            callbacks = [EarlyStopping(*watch), *self._fit_callbacks()]
+            callbacks = [EarlyStopping(*watch), *self._fit_callbacks(), *tasks]
             state, signature = build(
                 self, train, valid, target, seeds, watch, earlier, callbacks, measures
             )
             state.max_epochs = self.max_epochs
+            for task in tasks:
+                task.follow(lambda: self._fitted(draft, state, target, signature, watch))
             run(state)
         self._publish(draft, state, target, signature, watch)
+        for task in tasks:
+            task.finish()
         return self
 
     def lr_find(self, X, y, sample_weight=None, *, lr_min=1e-6, lr_max=1.0, n_steps=100):
@@ -360,10 +368,12 @@ class TorchEstimator(ParametrizedEstimator):
             )
         return copy.deepcopy((self.net_, self._loss_module))
 
-    def _publish(self, draft, state, target, signature, watch):
-        """Replace whatever was fitted before, all at once."""
+    def _fitted(self, draft, state, target, signature, watch):
+        """Return the fitted attributes, as of the last epoch."""
         best = state.history.best(watch.monitor, watch.mode)
-        fitted = {
+        return {
+            **_input_attributes(draft),
+            **self._target_attributes(target),
             "net_": state.net,
             "n_outputs_": signature.width,
             "n_iter_": len(state.history.rows),
@@ -376,25 +386,58 @@ class TorchEstimator(ParametrizedEstimator):
             "_signature": signature,
             "_loss_module": state.objective.trained_module(),
             "_progress": state.progress(),
+            "_sample_shape": tuple(state.train.x.shape[1:]),
+            "_parameter_rules": parameter_rules(state.optimizer),
         }
+
+    def _publish(self, draft, state, target, signature, watch):
+        """Replace whatever was fitted before, all at once."""
+        fitted = self._fitted(draft, state, target, signature, watch)
         parameters = self.get_params(deep=False)
         kept = {
             name: value
             for name, value in vars(self).items()
             if name in parameters or not (name.endswith("_") or name in fitted)
         }
-        self.__dict__ = {
-            **kept,
-            **_input_attributes(draft),
-            **self._target_attributes(target),
-            **fitted,
-        }
+        self.__dict__ = {**kept, **fitted}
 
     @property
     def history_(self):
         """One row an epoch, as a DataFrame."""
         check_is_fitted(self)
         return self._history.to_frame()
+
+    def summary(self):
+        """Tell what the fitted net is made of, as text and as a table.
+
+        Returns
+        -------
+        summary : Summary
+            Printed, it shows each layer with its output shape and parameters, memory in MB for one
+            sample, and each parameter with its ``lr``, ``weight_decay`` and whether it is frozen.
+            It has ``total_params``, ``trainable_params`` and ``parameters``, a DataFrame.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``, which tells the shape of a sample.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sktorch import TorchClassifier
+        >>> clf = TorchClassifier(max_epochs=1, net__hidden_layer_sizes=(8,))
+        >>> clf.fit(*load_iris(return_X_y=True)).summary().total_params
+        67
+        """
+        check_is_fitted(self)
+        return summarize(
+            self.net_,
+            self._sample_shape,
+            self._signature.input_dtype,
+            self.device_,
+            self._parameter_rules,
+        )
 
     # Predicting -------------------------------------------------------------------------------
 

@@ -19,10 +19,12 @@ FLOORS = [
         "parameters",
         "persistence",
         "preprocessing",
+        "summaries",
         "watch",
     },
     {"engine"},
-    {"base", "interop"},
+    {"interop"},
+    {"base"},
     {"classifier", "regressor"},
     {"__init__"},
 ]
