@@ -1,37 +1,32 @@
 """The pipeline of a fit: check, encode, split, build, place, probe, run, publish."""
 
 import copy
-import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from numbers import Integral, Real
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-import torchmetrics
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sktorch.callbacks import Callback, EarlyStopping, PrintLog, ProgressBar
 from sktorch.data.checks import Rows, check_rows, check_X
 from sktorch.data.split import hold_out
-from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
 from sktorch.engine.build import build
 from sktorch.engine.evaluation import measure
 from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
 from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.parts import rebuild_objective
-from sktorch.engine.precision import PRECISIONS
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
 from sktorch.metrics import named_metrics
 from sktorch.objective import decoder_of
-from sktorch.parameters import ParametrizedEstimator
 from sktorch.persistence import freeze, thaw
+from sktorch.settings import FitSettings
 from sktorch.specs import about, describe
 from sktorch.summaries import parameter_rules, summarize
 from sktorch.watch import Watch, plan_watch
@@ -54,113 +49,8 @@ class Seeds(NamedTuple):
         return cls(*check_random_state(source).randint(2**31 - 1, size=4).tolist())
 
 
-class TorchEstimator(CallbackSupport, ParametrizedEstimator):
+class TorchEstimator(CallbackSupport, FitSettings):
     """What ``TorchClassifier`` and ``TorchRegressor`` share; they add what their y means."""
-
-    _prefixes = ("net", "loss", "optimizer", "lr_scheduler")
-    _parameter_constraints = {
-        "net": [str, torch.nn.Module, callable],
-        "loss": [str, callable],
-        "optimizer": [str, type],
-        "lr": [Interval(Real, 0, None, closed="left"), Mapping],
-        "weight_decay": [Interval(Real, 0, None, closed="left"), Mapping, callable],
-        "lr_scheduler": [str, callable, None],
-        "l1": [Interval(Real, 0, None, closed="left"), Mapping, callable],
-        "l2": [Interval(Real, 0, None, closed="left"), Mapping, callable],
-        "grad_clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "grad_accumulation_steps": [Interval(Integral, 1, None, closed="left")],
-        "ema_decay": [Interval(Real, 0, 1, closed="neither"), None],
-        "precision": [StrOptions({*PRECISIONS}), None],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "early_stopping": ["boolean", StrOptions({"auto"})],
-        "validation_fraction": [None, Interval(Real, 0, 1, closed="neither")],
-        "patience": [Interval(Integral, 1, None, closed="left")],
-        "monitor": [str],
-        "mode": [StrOptions({"auto", "min", "max"})],
-        "min_delta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
-        "restore_best": ["boolean"],
-        "metrics": [str, torchmetrics.Metric, "array-like", Mapping, None],
-        "callbacks": ["array-like", None],
-        "verbose": ["verbose"],
-        "device": [str, torch.device],
-        "dtype": [StrOptions({"auto", "float16", "bfloat16", "float32", "float64"})],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-    }
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if cls.__doc__:
-            text = inspect.cleandoc(cls.__doc__)
-            text = text.replace("<shared parameters>", SHARED_PARAMETERS)
-            cls.__doc__ = text.replace("<shared attributes>", SHARED_ATTRIBUTES)
-
-    def __init__(
-        self,
-        net,
-        *,
-        loss,
-        optimizer="adam",
-        lr=1e-3,
-        weight_decay=0.0,
-        lr_scheduler=None,
-        l1=0.0,
-        l2=0.0,
-        grad_clip_norm=None,
-        grad_accumulation_steps=1,
-        ema_decay=None,
-        max_epochs=200,
-        batch_size="auto",
-        shuffle=True,
-        early_stopping="auto",
-        validation_fraction=0.1,
-        patience=10,
-        monitor="val_loss",
-        mode="auto",
-        min_delta="auto",
-        restore_best=True,
-        metrics=None,
-        callbacks=None,
-        verbose=0,
-        device="auto",
-        dtype="auto",
-        precision=None,
-        warm_start=False,
-        random_state=None,
-        **parameters,
-    ):
-        self.net = net
-        self.loss = loss
-        self.optimizer = optimizer
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.lr_scheduler = lr_scheduler
-        self.l1 = l1
-        self.l2 = l2
-        self.grad_clip_norm = grad_clip_norm
-        self.grad_accumulation_steps = grad_accumulation_steps
-        self.ema_decay = ema_decay
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.monitor = monitor
-        self.mode = mode
-        self.min_delta = min_delta
-        self.restore_best = restore_best
-        self.metrics = metrics
-        self.callbacks = callbacks
-        self.verbose = verbose
-        self.device = device
-        self.dtype = dtype
-        self.precision = precision
-        self.warm_start = warm_start
-        self.random_state = random_state
-        super().__init__(**parameters)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -23,7 +23,7 @@ FLOORS = [
         "watch",
     },
     {"engine"},
-    {"interop"},
+    {"interop", "settings"},
     {"base"},
     {"classifier", "regressor"},
     {"__init__"},
