@@ -116,7 +116,7 @@ class FeatureMapDisplay:
         ax.set_title(f"Feature maps of layer {self.layer!r}")
         self.axes_ = np.array(
             [
-                ax.insetnew_axes(_place(*divmod(number, n_columns), n_rows, n_columns))
+                ax.inset_axes(_place(*divmod(number, n_columns), n_rows, n_columns))
                 for number in range(len(self.maps))
             ]
         )
