@@ -24,6 +24,7 @@ from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
 from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.precision import PRECISIONS
+from sktorch.interop.foreign import prepare_callbacks
 from sktorch.parameters import ParametrizedEstimator
 from sktorch.persistence import freeze, thaw
 from sktorch.specs import about
@@ -213,7 +214,14 @@ class TorchEstimator(ParametrizedEstimator):
         train, valid = _split(rows, given, fraction, target, seeds)
         net = self._earlier_net(target) if self.warm_start else None
         with gradients():
-            callbacks = [EarlyStopping(*watch), *copy.deepcopy(list(self.callbacks or ()))]
+            fit = {
+                "estimator": draft,
+                "fitted": lambda: self._fitted(draft, state, target, signature, watch),
+                "target": target,
+                "train": train,
+                "valid": valid,
+            }
+            callbacks = [EarlyStopping(*watch), *prepare_callbacks(self.callbacks, fit)]
             state, signature = build(self, train, valid, target, seeds, net, callbacks)
             state.max_epochs = self.max_epochs
             state.monitor = watch.monitor
@@ -324,35 +332,41 @@ class TorchEstimator(ParametrizedEstimator):
             )
         return copy.deepcopy(self.net_)
 
-    def _publish(self, draft, state, target, signature, watch):
-        """Replace whatever was fitted before, all at once."""
-        best = state.history.best(watch.monitor, watch.mode)
+    def _fitted(self, draft, state, target, signature, watch):
+        """Return the fitted attributes, as of now; before the first epoch those to predict with."""
         fitted = {
+            **_input_attributes(draft),
+            **self._target_attributes(target),
             "net_": state.net,
+            "device_": state.device,
+            "_target": target,
+            "_signature": signature,
+            "_decoder": state.objective.decoder(),
+        }
+        if not state.history.rows:
+            return fitted
+        best = state.history.best(watch.monitor, watch.mode)
+        return {
+            **fitted,
             "n_outputs_": signature.width,
             "n_iter_": len(state.history.rows),
             "best_epoch_": best["epoch"],
             "best_score_": best[watch.monitor],
-            "device_": state.device,
             "_history": state.history,
             "_net_arguments": self.arguments("net"),
-            "_target": target,
-            "_signature": signature,
-            "_decoder": state.objective.decoder(),
             "_progress": state.progress(),
         }
+
+    def _publish(self, draft, state, target, signature, watch):
+        """Replace whatever was fitted before, all at once."""
+        fitted = self._fitted(draft, state, target, signature, watch)
         parameters = self.get_params(deep=False)
         kept = {
             name: value
             for name, value in vars(self).items()
             if name in parameters or not (name.endswith("_") or name in fitted)
         }
-        self.__dict__ = {
-            **kept,
-            **_input_attributes(draft),
-            **self._target_attributes(target),
-            **fitted,
-        }
+        self.__dict__ = {**kept, **fitted}
 
     @property
     def history_(self):

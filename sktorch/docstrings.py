@@ -56,6 +56,8 @@ restore_best : bool, default=True
     Whether early stopping leaves the net with the weights of ``best_epoch_`` instead of the last.
 callbacks : list or None, default=None
     Objects of ``sktorch.callbacks.Callback`` whose hooks run during ``fit``; copied for each fit.
+    Callbacks of skorch too, as objects, classes or pairs ``(name, callback)``; what they record
+    becomes columns of ``history_``.
 device : str or torch.device, default="auto"
     Where to compute; "auto" is an accelerator if there is one.
 dtype : {"auto", "float16", "bfloat16", "float32", "float64"}, default="auto"

@@ -37,13 +37,16 @@ class History:
         return self.rows[-1]
 
     def best(self, monitor, mode):
-        """Return the first row with the best value of ``monitor``."""
-        best = self.rows[0]
-        for row in self.rows[1:]:
+        """Return the first row with the best value of ``monitor``; not all rows need have it."""
+        rows = [row for row in self.rows if monitor in row]
+        best = rows[0]
+        for row in rows[1:]:
             if is_better(row[monitor], best[monitor], mode):
                 best = row
         return best
 
     def to_frame(self):
-        """Return a DataFrame of shape (n_epochs, n_columns)."""
-        return pd.DataFrame(self.rows)
+        """Return a DataFrame of shape (n_epochs, n_columns); learning rate and time come last."""
+        frame = pd.DataFrame(self.rows)
+        last = [name for name in frame if name == "lr" or name.startswith("lr[")] + ["epoch_time"]
+        return frame[[*(name for name in frame if name not in last), *last]]

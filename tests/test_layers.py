@@ -22,7 +22,8 @@ FLOORS = [
         "watch",
     },
     {"engine"},
-    {"base", "interop"},
+    {"interop"},
+    {"base"},
     {"classifier", "regressor"},
     {"__init__"},
 ]

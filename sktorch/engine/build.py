@@ -62,8 +62,13 @@ def build(settings, train, valid, target, seeds, net=None, callbacks=()):
     if loss.outputs_per_target > 1:
         shape = (width // loss.outputs_per_target,)
 
+    frozen = any(getattr(callback, "unfreezes", False) for callback in callbacks)
     groups = parameter_groups(
-        net, objective.named_parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        net,
+        objective.named_parameters(),
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        frozen=frozen,
     )
     order = torch.Generator().manual_seed(seeds.order)
     stream = RandomStream(seeds.dropout, device)
@@ -93,7 +98,7 @@ def build(settings, train, valid, target, seeds, net=None, callbacks=()):
         stream=stream,
         is_random=trial.is_random,
         device=device,
-        penalty=build_penalty(net, l1=settings.l1, l2=settings.l2),
+        penalty=build_penalty(net, l1=settings.l1, l2=settings.l2, frozen=frozen),
         precision=new_precision(settings, optimizer, device),
         clip_norm=settings.grad_clip_norm,
         accumulation=settings.grad_accumulation_steps,
