@@ -32,7 +32,10 @@ class Row(dict):
         return dict.__contains__(self, self._stored(key))
 
     def __missing__(self, key):
-        return dict.__getitem__(self, self._stored(key))
+        stored = self._stored(key)
+        if stored == key:
+            raise KeyError(key)
+        return self[stored]
 
     def get(self, key, default=None):
         """Return a value by either name."""
@@ -88,14 +91,17 @@ class Forward(nn.Module):
         super().__init__()
         self.module = running.module_
         self.running = running
-        self._replayed = None
+        self._start = 0
 
     def forward(self, x):
         """Return predictions for ``x``, or the next ones of those that were put in place."""
-        if "forward_iter" in vars(self.running):
-            if self._replayed is None:
-                self._replayed = torch.cat([*self.running.forward_iter(None)])
-            y_pred, self._replayed = self._replayed[: len(x)], self._replayed[len(x) :]
+        stored = vars(self.running).get("forward_iter")
+        if stored is not None:
+            # It can be gone through once, but a score may predict twice.
+            if not hasattr(stored, "y_pred"):
+                stored.y_pred = torch.cat([*stored()])
+            y_pred = stored.y_pred[self._start : self._start + len(x)]
+            self._start = (self._start + len(x)) % len(stored.y_pred)
             return y_pred
         was_training = self.module.training
         self.module.eval()
