@@ -88,14 +88,19 @@ def progress_bar(kind, tmp_path):
 
 
 def passthrough_scoring(kind, tmp_path):
-    class Halves(sk.Callback):
+    class Ranks(sk.Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            self.rank = 0
+
         def on_batch_begin(self, net, training=False, **kwargs):
+            self.rank += 1
             if training:
-                net.history.record_batch("rank", len(net.history[-1]["batches"]))
+                net.history.record_batch("rank", self.rank)
 
     passed = sk.PassthroughScoring("rank", on_train=True, lower_is_better=False)
-    history = fit(kind, [("rank", Halves()), passed, sk.PassthroughScoring("valid_loss")]).history_
-    assert history["rank"].tolist() == [2] * 4
+    made = [("rank", Ranks()), passed, sk.PassthroughScoring("valid_loss")]
+    history = fit(kind, made, grad_accumulation_steps=2, batch_size=30).history_
+    assert history["rank"].tolist() == [(30 * 6 + 6 * 4) / 96] * 4
     assert history["rank_best"].tolist() == [True, False, False, False]
     best = history["val_loss"].cummin() == history["val_loss"]
     assert history["valid_loss_best"].tolist() == best.tolist()

@@ -41,7 +41,7 @@ def prepare_callbacks(callbacks, fit):
     memo = {id(value): value for item in foreign for value in _ways_out(item)}
     if not foreign:
         return copy.deepcopy(given, memo)
-    # Imported here, since skorch need not be installed.
+    # Imported here: it takes time, and reads private parts of scikit-learn.
     from sktorch.interop.skorch import adapt
 
     return adapt(copy.deepcopy(given, memo), **fit)
