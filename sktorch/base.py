@@ -13,7 +13,7 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sktorch.callbacks import Callback, EarlyStopping, PrintLog, ProgressBar
+from sktorch.callbacks import EarlyStopping, PrintLog, ProgressBar
 from sktorch.data.checks import Rows, check_rows, check_X
 from sktorch.data.split import hold_out
 from sktorch.engine.build import build
@@ -22,6 +22,7 @@ from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
 from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.parts import rebuild_objective
+from sktorch.interop.foreign import prepare_callbacks
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
 from sktorch.metrics import named_metrics
 from sktorch.objective import decoder_of
@@ -120,7 +121,14 @@ class TorchEstimator(CallbackSupport, FitSettings):
         earlier = self._earlier(target) if self.warm_start else None
         tasks = fit_tasks(self, X, y, sample_weight)
         with gradients():
-            callbacks = [EarlyStopping(*watch), *self._fit_callbacks(), *tasks]
+            running = {
+                "estimator": draft,
+                "fitted": lambda: self._fitted(draft, state, target, signature, watch),
+                "target": target,
+                "train": train,
+                "valid": valid,
+            }
+            callbacks = [EarlyStopping(*watch), *self._fit_callbacks(running), *tasks]
             state, signature = build(
                 self, train, valid, target, seeds, watch, earlier, callbacks, measures
             )
@@ -204,17 +212,10 @@ class TorchEstimator(CallbackSupport, FitSettings):
         net = repr(self.net) if isinstance(self.net, torch.nn.Module) else describe(self.net)
         return f"{net} with {self.arguments('net')}"
 
-    def _fit_callbacks(self):
+    def _fit_callbacks(self, running):
         """Return the user's callbacks, copied, and what ``verbose`` shows, last."""
         shown = {1: [ProgressBar], 2: [PrintLog]}.get(min(int(self.verbose), 2), [])
-        callbacks = copy.deepcopy(list(self.callbacks or ()))
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                raise ValueError(
-                    f"callbacks must hold objects of sktorch.callbacks.Callback, got "
-                    f"{describe(callback)}. Derive its class from it, and pass an object."
-                )
-        return [*callbacks, *(show() for show in shown)]
+        return [*prepare_callbacks(self.callbacks, running), *(show() for show in shown)]
 
     def _draft(self):
         """Return an unfitted twin: what checks set on it is published only if the fit succeeds."""
@@ -259,22 +260,27 @@ class TorchEstimator(CallbackSupport, FitSettings):
         return copy.deepcopy((self.net_, self._loss_module))
 
     def _fitted(self, draft, state, target, signature, watch):
-        """Return the fitted attributes, as of the last epoch."""
-        best = state.history.best(watch.monitor, watch.mode)
-        return {
+        """Return the fitted attributes, as of now; before the first epoch those to predict with."""
+        fitted = {
             **_input_attributes(draft),
             **self._target_attributes(target),
             "net_": state.net,
+            "device_": state.device,
+            "_target": target,
+            "_signature": signature,
+            "_loss_module": state.objective.trained_module(),
+        }
+        if not state.history.rows:
+            return fitted
+        best = state.history.best(watch.monitor, watch.mode)
+        return {
+            **fitted,
             "n_outputs_": signature.width,
             "n_iter_": len(state.history.rows),
             "best_epoch_": best["epoch"],
             "best_score_": best[watch.monitor],
-            "device_": state.device,
             "_history": state.history,
             "_net_given": self._describe_net(),
-            "_target": target,
-            "_signature": signature,
-            "_loss_module": state.objective.trained_module(),
             "_progress": state.progress(),
             "_sample_shape": tuple(state.train.x.shape[1:]),
             "_parameter_rules": parameter_rules(state.optimizer),

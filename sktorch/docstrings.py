@@ -61,6 +61,8 @@ metrics : str, Metric, list, dict or None, default=None
     of samples do not enter.
 callbacks : list or None, default=None
     Objects of ``sktorch.callbacks.Callback`` whose hooks run during ``fit``; copied for each fit.
+    Callbacks of skorch too, as objects, classes or pairs ``(name, callback)``; what they record
+    becomes columns of ``history_``.
 verbose : int, default=0
     0 is silent; 1 shows a progress bar on standard error; 2 prints a line for each epoch.
 device : str or torch.device, default="auto"

@@ -37,9 +37,10 @@ class History:
         return self.rows[-1]
 
     def best(self, monitor, mode):
-        """Return the first row with the best value of ``monitor``."""
-        best = self.rows[0]
-        for row in self.rows[1:]:
+        """Return the first row with the best value of ``monitor``; not all rows need have it."""
+        rows = [row for row in self.rows if monitor in row]
+        best = rows[0]
+        for row in rows[1:]:
             if is_better(row[monitor], best[monitor], mode):
                 best = row
         return best

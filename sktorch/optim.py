@@ -42,7 +42,7 @@ _FILLED = ("params", "lr", "weight_decay")
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-def parameter_groups(net, extra, *, lr, weight_decay):
+def parameter_groups(net, extra, *, lr, weight_decay, frozen=False):
     """Sort trainable parameters by their learning rate and decay.
 
     Parameters
@@ -52,6 +52,8 @@ def parameter_groups(net, extra, *, lr, weight_decay):
         Parameters beside the net's, such as the loss's own.
     lr, weight_decay : float, mapping or callable
         As in ``apply_rule``. A plain decay spares biases, the parameters of norms, and ``extra``.
+    frozen : bool
+        Whether to take in parameters that are not trainable yet.
 
     Returns
     -------
@@ -59,7 +61,7 @@ def parameter_groups(net, extra, *, lr, weight_decay):
         ``{"params", "names", "lr", "given_lr", "weight_decay", "rule"}``; ``given_lr`` is what no
         schedule changes, the rule the pattern that gave it, or None.
     """
-    named = [(n, p) for n, p in (*net.named_parameters(), *extra) if p.requires_grad]
+    named = [(n, p) for n, p in (*net.named_parameters(), *extra) if frozen or p.requires_grad]
     if not any(True for p in net.parameters() if p.requires_grad):
         raise ValueError(
             "net has no parameter to train: it has none, or all have requires_grad=False. "

@@ -19,17 +19,16 @@ class Penalty:
     def __init__(self, l1, l2):
         self.l1 = l1
         self.l2 = l2
-        # Weights, strengths, and the derivative of |w| or of w**2 / 2.
-        self._terms = [
-            ([w for w, _ in pairs], [strength for _, strength in pairs], derivative)
-            for pairs, derivative in ((l2, list), (l1, torch._foreach_sign))
-            if pairs
-        ]
 
     @torch.no_grad()
     def add_gradients(self):
         """Add the gradient of the penalty, known in closed form, to that of the loss."""
-        for weights, strengths, derivative in self._terms:
+        for pairs, derivative in ((self.l2, list), (self.l1, torch._foreach_sign)):
+            # A callback may freeze and thaw parameters.
+            pairs = [pair for pair in pairs if pair[0].requires_grad]
+            if not pairs:
+                continue
+            weights, strengths = zip(*pairs, strict=True)
             for weight in weights:
                 if weight.grad is None or weight.grad.is_sparse:
                     # Every weight is penalised, also one that this batch did not use.
@@ -46,7 +45,7 @@ class Penalty:
         return sum(terms, 0.0)
 
 
-def build_penalty(net, *, l1, l2):
+def build_penalty(net, *, l1, l2, frozen=False):
     """Build the penalty of one fit, or return None where it is zero.
 
     Parameters
@@ -54,8 +53,10 @@ def build_penalty(net, *, l1, l2):
     net : nn.Module
     l1, l2 : float, mapping or callable
         As in ``apply_rule``. A plain number spares parameters with "bias" in their name.
+    frozen : bool
+        Whether to take in parameters that are not trainable yet.
     """
-    named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+    named = [(name, p) for name, p in net.named_parameters() if frozen or p.requires_grad]
     parts = []
     for rule, parameter in ((l1, "l1"), (l2, "l2")):
         values = apply_rule(

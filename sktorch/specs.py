@@ -6,9 +6,10 @@ misspelling is answered alike: with the list of what is valid.
 """
 
 import inspect
+import sys
 from contextlib import contextmanager
 
-__all__ = ["about", "accepted_arguments", "check_arguments", "describe", "lookup"]
+__all__ = ["about", "accepted_arguments", "check_arguments", "describe", "lookup", "user_level"]
 
 
 def describe(value):
@@ -88,3 +89,16 @@ def about(subject):
         if str(error).startswith(subject):
             raise
         raise ValueError(f"{subject}: {error}") from error
+
+
+def user_level():
+    """Return the ``stacklevel`` with which a warning points at the code that called sktorch.
+
+    scikit-learn stands in between where it wraps ``fit``.
+    """
+    level, frame = 0, sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(
+        ("sktorch.", "sklearn.callback.")
+    ):
+        level, frame = level + 1, frame.f_back
+    return level + 1

@@ -123,6 +123,11 @@ class Labels:
             )
         return np.searchsorted(self.classes, y)
 
+    def restore(self, y):
+        """Return labels, from what a loss gets for them in any layout."""
+        y = np.asarray(y).astype(np.int64)
+        return y if self.kind == "multilabel" else self.classes[y.reshape(len(y))]
+
 
 def _plain_labels(y):
     """Flatten a column, and give an array of objects the dtype of what it holds."""
@@ -223,6 +228,10 @@ class Values:
         if meaning == "mean_and_log_variance":
             output = output[:, : len(self.mean)]
         return self._shaped(output * self.scale + self.mean)
+
+    def restore(self, y):
+        """Return y in its units and shape, from what a loss gets for it."""
+        return self._shaped(np.asarray(y).reshape(len(y), -1) * self.scale + self.mean)
 
     def deviation(self, output):
         """Return standard deviations from the second half of ``output``, log variances."""

@@ -53,8 +53,13 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
     """
     device = resolve_device(settings.device)
     net, objective, signature = learner(settings, train, valid, target, seeds, device, earlier)
+    frozen = any(getattr(callback, "unfreezes", False) for callback in callbacks)
     groups = parameter_groups(
-        net, objective.named_parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        net,
+        objective.named_parameters(),
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        frozen=frozen,
     )
     order = torch.Generator().manual_seed(seeds.order)
     train, valid = sources(settings, train, valid, net, signature, device, order)
@@ -76,7 +81,7 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         stream=stream,
         is_random=trial.is_random,
         device=device,
-        penalty=build_penalty(net, l1=settings.l1, l2=settings.l2),
+        penalty=build_penalty(net, l1=settings.l1, l2=settings.l2, frozen=frozen),
         precision=new_precision(settings, net, optimizer, device),
         clip_norm=settings.grad_clip_norm,
         accumulation=settings.grad_accumulation_steps,

@@ -13,7 +13,7 @@ from sktorch.losses import find_loss
 from sktorch.nets import build_net, float_dtype, is_built_in
 from sktorch.objective import Signature, build_objective
 from sktorch.optim import build_scheduler, needs_closure
-from sktorch.specs import describe
+from sktorch.specs import describe, user_level
 
 __all__ = [
     "check_values",
@@ -113,7 +113,7 @@ def _meaning(settings, loss, y_pred):
             "sigmoid of its own, so that the net learns badly. Remove the last layer of net, or "
             "pass a loss that takes probabilities.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=user_level(),
         )
     return loss.meaning or seen
 
