@@ -1,8 +1,8 @@
 """Wrong labels: symmetric cross entropy against cross entropy on digits.
 
 Forty in a hundred training labels are replaced by another digit. Cross entropy learns them by
-heart; the reverse term of symmetric cross entropy bears them. Run with
-``python examples/noisy_labels.py``.
+heart; the reverse term of symmetric cross entropy bears them. With its weights at their defaults,
+a = b = 1, it gains about half of what a = 0.1 gains. Run with ``python examples/noisy_labels.py``.
 """
 
 import numpy as np

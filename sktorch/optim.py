@@ -108,6 +108,11 @@ def build_optimizer(optimizer, arguments, groups, *, sparse=False):
             f"optimizer: {describe(kind)} takes sparse gradients only, and net has no embedding "
             'with sparse=True. Use optimizer="adam".'
         )
+    if issubclass(kind, torch.optim.Rprop) and not all(group["lr"] for group in groups):
+        raise ValueError(
+            f"lr: {describe(kind)} moves parameters also at a rate of 0. Freeze them with "
+            "requires_grad=False, or use another optimizer."
+        )
     if kind is torch.optim.LBFGS:
         groups = _one_group(groups)
     if "weight_decay" not in names and not open_ended:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from nets import UserMLP, linear
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sktorch import TorchClassifier, TorchRegressor
 from sktorch.exceptions import FitDivergedError
@@ -193,3 +194,39 @@ def test_an_interrupt_goes_through_and_leaves_the_model_before(breast_cancer):
         clf.set_params(loss=interrupt).fit(X[:, :5], y)
     assert np.array_equal(clf.predict_proba(X), before)
     assert clf.n_features_in_ == 30
+
+
+class HostReads(TorchDispatchMode):
+    """Counts how often a value is read off a tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+SETTINGS = {
+    "plain": {},
+    "accumulation": {"grad_accumulation_steps": 2},
+    "penalty, clip and average": {"l2": 0.1, "grad_clip_norm": 1.0, "ema_decay": 0.9},
+    "metrics": {"metrics": ["accuracy", "auroc"]},
+    "schedule": {"lr_scheduler": "onecycle"},
+    "focal": {"loss": "focal"},
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("case", SETTINGS)
+def test_no_step_reads_a_value_back_to_the_host(case, weighted, breast_cancer):
+    X, y = breast_cancer
+    counts = []
+    for batch_size in (20, 100):
+        with HostReads() as reads:
+            TorchClassifier(batch_size=batch_size, max_epochs=2, **SETTINGS[case]).fit(
+                X, y, np.linspace(0.1, 1, len(y)) if weighted else None, X_val=X, y_val=y
+            )
+        counts.append(reads.count)
+    assert counts[0] == counts[1]

@@ -345,6 +345,7 @@ BAD = {
     "accumulation": ({"grad_accumulation_steps": 0}, r"'grad_accumulation_steps' .*0"),
     "average": ({"ema_decay": 1.0}, r"'ema_decay' .*1.0"),
     "precision": ({"precision": "float8"}, r"'precision' .*float8"),
+    "frozen by rprop": ({"optimizer": "rprop", "lr": 0}, r"lr: .*Rprop.*requires_grad=False"),
     "rules for lbfgs": (
         {"optimizer": "lbfgs", "lr": {"0.*": 1, "*": 2}},
         r"lr and weight_decay must be one number each .*lbfgs",
