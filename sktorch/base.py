@@ -128,7 +128,10 @@ class TorchEstimator(CallbackSupport, FitSettings):
                 "train": train,
                 "valid": valid,
             }
-            callbacks = [EarlyStopping(*watch), *self._fit_callbacks(running), *tasks]
+            callbacks = [*self._fit_callbacks(running), *tasks]
+            explicit = [c for c in callbacks if isinstance(c, EarlyStopping)]
+            stopper = explicit[0] if explicit else EarlyStopping(*watch)
+            callbacks = callbacks if explicit else [stopper, *callbacks]
             state, signature = build(
                 self, train, valid, target, seeds, watch, earlier, callbacks, measures
             )
@@ -136,6 +139,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
             for task in tasks:
                 task.follow(lambda: self._fitted(draft, state, target, signature, watch))
             run(state)
+        watch = watch._replace(monitor=stopper.monitor, mode=stopper.direction)
         self._publish(draft, state, target, signature, watch)
         for task in tasks:
             task.finish()

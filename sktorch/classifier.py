@@ -117,6 +117,8 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train one more epoch, on these rows only, with the optimizer as the last call left it.
 
+        Early stopping, callbacks and ``verbose`` are of ``fit`` alone.
+
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, ...)

@@ -39,11 +39,12 @@ class History:
     def best(self, monitor, mode):
         """Return the first row with the best value of ``monitor``; not all rows need have it."""
         rows = [row for row in self.rows if monitor in row]
-        best = rows[0]
-        for row in rows[1:]:
-            if is_better(row[monitor], best[monitor], mode):
+        worst = math.inf if mode == "min" else -math.inf
+        best = None
+        for row in rows:
+            if is_better(row[monitor], worst if best is None else best[monitor], mode):
                 best = row
-        return best
+        return rows[0] if best is None else best
 
     def to_frame(self):
         """Return a DataFrame of shape (n_epochs, n_columns); learning rate and time come last."""

@@ -54,14 +54,17 @@ class Measure:
     columns: bool = False
 
 
-def _classifier(name, average=None):
-    """Return a builder of the metric ``name`` of torchmetrics for each kind of classification."""
+def _classifier(name, average=None, of_second=True):
+    """Return a builder of the metric ``name`` of torchmetrics for each kind of classification.
+
+    ``of_second`` is for a metric of the second of two classes; otherwise both are averaged.
+    """
 
     def build(problem):
-        if problem.kind == "binary":
-            return getattr(classification, f"Binary{name}")(validate_args=False)
         averaged = {} if average is None else {"average": average}
-        if problem.kind == "multiclass":
+        if problem.kind == "binary" and of_second:
+            return getattr(classification, f"Binary{name}")(validate_args=False)
+        if problem.kind in ("binary", "multiclass"):
             kind = getattr(classification, f"Multiclass{name}")
             return kind(num_classes=problem.n_outputs, validate_args=False, **averaged)
         kind = getattr(classification, f"Multilabel{name}", None)
@@ -70,6 +73,10 @@ def _classifier(name, average=None):
         return kind(num_labels=problem.n_outputs, validate_args=False, **averaged)
 
     return build
+
+
+def _auroc(problem):
+    return _UndefinedForOneClass(_classifier("AUROC", "macro")(problem), problem)
 
 
 def _accuracy(problem):
@@ -90,9 +97,103 @@ def _regressor(kind, **settings):
     return lambda problem: kind(**settings)
 
 
-def _by_output(kind):
-    """Return a builder for a metric that must be told how many outputs there are."""
-    return lambda problem: kind(num_outputs=problem.n_outputs)
+class _Gathered(torchmetrics.Metric):
+    """A metric of all predictions at once, for what sums over batches give too few digits of.
+
+    Parameters
+    ----------
+    value : callable
+        ``(preds, target) -> (n_outputs,)`` of float64 tensors of shape (n_samples, n_outputs).
+    """
+
+    full_state_update = False
+    higher_is_better = True
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+        self.add_state("preds", [], dist_reduce_fx="cat")
+        self.add_state("target", [], dist_reduce_fx="cat")
+
+    def update(self, preds, target):
+        """Take in predictions."""
+        self.preds.append(preds)
+        self.target.append(target)
+
+    def compute(self):
+        """Return the mean over outputs."""
+        preds, target = (torch.cat(list(parts)) for parts in (self.preds, self.target))
+        columns = (part.reshape(len(part), -1) for part in (preds, target))
+        return self.value(*columns).mean()
+
+
+class _GatheredError(_Gathered):
+    higher_is_better = False
+
+
+def _share(rest, whole):
+    """Return ``1 - rest / whole`` as scikit-learn does where the whole is zero."""
+    perfect = (rest == 0).to(rest.dtype)
+    return torch.where(whole > 0, 1 - rest / whole, perfect)
+
+
+def _r2(preds, target):
+    if len(target) < 2:
+        return torch.full_like(target[0], torch.nan)
+    return _share(((target - preds) ** 2).sum(0), ((target - target.mean(0)) ** 2).sum(0))
+
+
+def _explained_variance(preds, target):
+    rest = target - preds
+    return _share(((rest - rest.mean(0)) ** 2).mean(0), ((target - target.mean(0)) ** 2).mean(0))
+
+
+def _root_mean_squared_error(preds, target):
+    return ((target - preds) ** 2).mean(0).sqrt()
+
+
+def _pearson(preds, target):
+    a, b = preds - preds.mean(0), target - target.mean(0)
+    return (a * b).sum(0) / ((a**2).sum(0) * (b**2).sum(0)).sqrt()
+
+
+def _gathered(value, kind=_Gathered):
+    return lambda problem: kind(value)
+
+
+class _UndefinedForOneClass(torchmetrics.Metric):
+    """AUROC that is NaN, as in scikit-learn, where a class is missing among the targets."""
+
+    higher_is_better = True
+    full_state_update = False
+
+    def __init__(self, metric, problem):
+        super().__init__()
+        self.metric = metric
+        self.problem = problem
+        self.add_state("counts", torch.zeros(max(2, problem.n_outputs), 2), "sum")
+
+    def update(self, preds, target):
+        """Take in predictions."""
+        self.metric.update(preds, target)
+        if self.problem.kind == "multilabel":
+            seen = torch.stack([(target == 0).sum(0), target.sum(0)], dim=1)
+            self.counts[: len(seen)] += seen
+        else:
+            self.counts[:, 1] += torch.bincount(target, minlength=len(self.counts))
+            self.counts[:, 0] += 1
+
+    def compute(self):
+        """Return the area, or NaN."""
+        n_rows = self.problem.n_outputs
+        if (self.counts[:n_rows] == 0).any():
+            return torch.full((), torch.nan)
+        return self.metric.compute()
+
+    def reset(self):
+        """Begin anew."""
+        super().reset()
+        self.metric.reset()
 
 
 class _Entry(NamedTuple):
@@ -102,34 +203,34 @@ class _Entry(NamedTuple):
     columns: bool = False
 
 
+_HARMONIC = {"f1": "F1Score", "precision": "Precision", "recall": "Recall"}
+
 METRICS = {
     "accuracy": _Entry(_accuracy, "max"),
     "balanced_accuracy": _Entry(_balanced_accuracy, "max", columns=True),
-    "auroc": _Entry(_classifier("AUROC", "macro"), "max"),
+    "auroc": _Entry(_auroc, "max"),
     "average_precision": _Entry(_classifier("AveragePrecision", "macro"), "max"),
+    **{name: _Entry(_classifier(kind, "macro"), "max") for name, kind in _HARMONIC.items()},
     **{
-        f"{name}{suffix}": _Entry(_classifier(kind, average), "max")
-        for name, kind in (("f1", "F1Score"), ("precision", "Precision"), ("recall", "Recall"))
-        for suffix, average in (
-            ("", "macro"),
-            ("_macro", "macro"),
-            ("_micro", "micro"),
-            ("_weighted", "weighted"),
+        f"{name}_{average}": _Entry(
+            _classifier(kind, average, of_second=False), "max", columns=True
         )
+        for name, kind in _HARMONIC.items()
+        for average in ("macro", "micro", "weighted")
     },
     "matthews_corrcoef": _Entry(_classifier("MatthewsCorrCoef"), "max"),
     "cohen_kappa": _Entry(_classifier("CohenKappa"), "max"),
-    "r2": _Entry(_regressor(regression.R2Score), "max", regression=True),
-    "explained_variance": _Entry(_regressor(regression.ExplainedVariance), "max", regression=True),
+    "r2": _Entry(_gathered(_r2), "max", regression=True),
+    "explained_variance": _Entry(_gathered(_explained_variance), "max", regression=True),
     "mean_squared_error": _Entry(_regressor(regression.MeanSquaredError), "min", regression=True),
     "root_mean_squared_error": _Entry(
-        _regressor(regression.MeanSquaredError, squared=False), "min", regression=True
+        _gathered(_root_mean_squared_error, _GatheredError), "min", regression=True
     ),
     "mean_absolute_error": _Entry(_regressor(regression.MeanAbsoluteError), "min", regression=True),
     "mean_absolute_percentage_error": _Entry(
         _regressor(regression.MeanAbsolutePercentageError), "min", regression=True
     ),
-    "pearson_corrcoef": _Entry(_by_output(regression.PearsonCorrCoef), "max", regression=True),
+    "pearson_corrcoef": _Entry(_gathered(_pearson), "max", regression=True),
 }
 
 
@@ -155,7 +256,9 @@ class ScorerMetric:
     def compute(self):
         """Return the score of all predictions taken in."""
         preds, target = (np.concatenate(parts) for parts in zip(*self.parts, strict=True))
-        stub = _Regression if self.problem.kind == "regression" else _Classification
+        stub = {"regression": _Regression, "multilabel": _Labels}.get(
+            self.problem.kind, _Classification
+        )
         return torch.tensor(float(self.scorer(stub(preds), preds, target)), dtype=torch.float64)
 
     def reset(self):
@@ -194,6 +297,11 @@ class _Classification(ClassifierMixin, _Stub):
         return self.outputs.argmax(axis=1)
 
 
+class _Labels(_Classification):
+    def predict(self, X):
+        return (self.outputs > 0.5).astype(int)
+
+
 def named_metrics(metrics, problem):
     """Return what a user gave as ``metrics``, by the names it has in ``history_``.
 
@@ -211,6 +319,8 @@ def named_metrics(metrics, problem):
         return {}
     if isinstance(metrics, str | torchmetrics.Metric):
         metrics = [metrics]
+    if isinstance(metrics, torchmetrics.MetricCollection):
+        metrics = dict(metrics.items())
     if not isinstance(metrics, Mapping):
         pairs = [(_name(metric), metric) for metric in metrics]
         metrics = dict(pairs)

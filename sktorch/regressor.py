@@ -80,7 +80,8 @@ class TorchRegressor(RegressorMixin, TorchEstimator):
     def partial_fit(self, X, y, sample_weight=None):
         """Train one more epoch, on these rows only, with the optimizer as the last call left it.
 
-        The scaling of the target is that of the first call.
+        Early stopping, callbacks and ``verbose`` are of ``fit`` alone. The scaling of the target is
+        that of the first call.
 
         Parameters
         ----------

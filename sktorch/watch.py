@@ -60,19 +60,22 @@ def plan_watch(settings, n_samples, has_validation, modes):
     if monitor not in known:
         raise ValueError(
             f"monitor={monitor!r} is not recorded. Recorded: {', '.join(known)}. "
-            "Name others in metrics=."
+            "Name others in metrics=; what a callback records, in a callback EarlyStopping."
         )
     fraction = None
     if monitor.startswith("val_") and not has_validation:
-        if stopping is True or (stopping == "auto" and n_samples >= AUTO_HOLD_OUT):
+        # The default goes without where rows are few; who names a metric of validation means it.
+        can_do_without = monitor == "val_loss" and stopping is not True
+        if stopping and (not can_do_without or n_samples >= AUTO_HOLD_OUT):
             fraction = settings.validation_fraction
         if fraction is None:
             instead = monitor.replace("val_", "train_", 1)
-            if stopping is True:
+            if not can_do_without:
                 raise ValueError(
-                    f"monitor={monitor!r} needs validation data, but validation_fraction is None. "
-                    "Pass X_val and y_val to fit, set validation_fraction, or "
-                    f'monitor="{instead}".'
+                    f"monitor={monitor!r} needs validation data, and none is held out with "
+                    f"early_stopping={stopping!r} and "
+                    f"validation_fraction={settings.validation_fraction!r}. Pass X_val and y_val "
+                    f'to fit, set both, or monitor="{instead}".'
                 )
             monitor = instead
     min_delta = settings.min_delta

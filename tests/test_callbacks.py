@@ -4,6 +4,7 @@ import copy
 import csv
 import pickle
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from nets import UserMLP
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from tqdm.auto import tqdm
 
 from sktorch import TorchClassifier
 from sktorch.callbacks import (
@@ -129,9 +131,49 @@ def test_the_constructors_patience_and_the_callback_are_one_mechanism(breast_can
     settings = {"lr": 0.3, "max_epochs": 60}
     ours = fit(None, breast_cancer, patience=4, **settings)
     callback = EarlyStopping("val_loss", "min", patience=4)
-    theirs = fit([callback], breast_cancer, early_stopping=False, **settings)
-    assert ours.n_iter_ == theirs.n_iter_ < 60
-    assert np.array_equal(ours.predict_proba(X), theirs.predict_proba(X))
+    for early_stopping in (True, False, "auto"):
+        theirs = fit([callback], breast_cancer, early_stopping=early_stopping, **settings)
+        assert ours.n_iter_ == theirs.n_iter_ < 60
+        assert ours.best_epoch_ == theirs.best_epoch_
+        assert np.array_equal(ours.predict_proba(X), theirs.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (EarlyStopping("val_f2", "min"), r"'val_f2' is not recorded.*val_loss"),
+        (EarlyStopping("val_f2"), r"mode=\"auto\" does not know"),
+        (EarlyStopping("val_loss", "maximum"), r"mode must be .*'maximum'"),
+        (EarlyStopping("val_loss", patience=0), r"patience must be .*0"),
+    ],
+)
+def test_early_stopping_says_what_is_wrong_with_it(callback, message, breast_cancer):
+    with pytest.raises(ValueError, match=message):
+        fit([callback], breast_cancer)
+
+
+def test_a_bar_is_closed_where_a_fit_fails(breast_cancer, capsys):
+    class Fails(Callback):
+        def on_epoch_end(self, state):
+            raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match=r"no more") as kept:
+        fit([Fails()], breast_cancer, verbose=1)
+    assert kept.value
+    assert not tqdm._instances
+
+
+def test_what_a_callback_adds_to_the_row_is_shown_and_written(breast_cancer, tmp_path, capsys):
+    class Notes(Callback):
+        def on_epoch_end(self, state):
+            if state.epoch < 3:
+                state.history.last["note"] = "fine"
+
+    for verbose in (1, 2):
+        callbacks = [Notes(), CSVLogger(tmp_path / "fit.csv")]
+        clf = fit(callbacks, breast_cancer, verbose=verbose)
+        assert clf.history_["note"].tolist()[:2] == ["fine", "fine"]
+    assert "fine" in capsys.readouterr().out
 
 
 def test_a_line_an_epoch_with_the_best_marked(breast_cancer, capsys):
@@ -178,22 +220,25 @@ def test_rows_are_written_as_epochs_end(breast_cancer, tmp_path):
 
 
 class Writer:
-    """What TensorBoardLogger needs of a SummaryWriter."""
+    """What TensorBoardLogger needs of a SummaryWriter; it cannot be copied, as that cannot."""
 
-    written = {}
+    def __init__(self):
+        self.written = {}
+        self.lock = threading.Lock()
 
     def add_scalar(self, tag, value, step):
-        Writer.written[tag, step] = value
+        self.written[tag, step] = value
 
     def close(self):
-        Writer.written["closed"] = True
+        self.written["closed"] = True
 
 
 def test_scalars_are_written_for_tensorboard(breast_cancer):
-    clf = fit([TensorBoardLogger(writer=Writer())], breast_cancer)
+    writer = Writer()
+    clf = fit([TensorBoardLogger(writer=writer)], breast_cancer)
     for epoch, value in zip(clf.history_["epoch"], clf.history_["val_loss"], strict=True):
-        assert Writer.written["loss/val", epoch] == value
-    assert Writer.written["closed"]
+        assert writer.written["loss/val", epoch] == value
+    assert writer.written["closed"]
 
 
 def test_the_range_of_rates_within_an_epoch_is_recorded(breast_cancer):

@@ -212,7 +212,7 @@ SETTINGS = {
     "plain": {},
     "accumulation": {"grad_accumulation_steps": 2},
     "penalty, clip and average": {"l2": 0.1, "grad_clip_norm": 1.0, "ema_decay": 0.9},
-    "metrics": {"metrics": ["accuracy", "auroc"]},
+    "metrics": {"metrics": ["accuracy", "f1"]},
     "schedule": {"lr_scheduler": "onecycle"},
     "focal": {"loss": "focal"},
 }

@@ -26,13 +26,18 @@ BINARY = {
     "auroc": lambda y, p, label: sk.roc_auc_score(y, p[:, 1]),
     "average_precision": lambda y, p, label: sk.average_precision_score(y, p[:, 1]),
     **{
-        f"{name}{suffix}": averaged(score, "binary")
+        f"{name}{suffix}": averaged(score, average)
         for name, score in (
             ("f1", sk.f1_score),
             ("precision", sk.precision_score),
             ("recall", sk.recall_score),
         )
-        for suffix in ("", "_macro", "_micro", "_weighted")
+        for suffix, average in (
+            ("", "binary"),
+            ("_macro", "macro"),
+            ("_micro", "micro"),
+            ("_weighted", "weighted"),
+        )
     },
     "matthews_corrcoef": lambda y, p, label: sk.matthews_corrcoef(y, label),
     "cohen_kappa": lambda y, p, label: sk.cohen_kappa_score(y, label),
@@ -131,11 +136,50 @@ def test_metrics_of_values_are_scikit_learns_in_the_units_of_y(loss, diabetes):
         assert values[name] == pytest.approx(expected, rel=1e-6)
 
 
-def test_several_outputs_have_one_r2(diabetes):
+@pytest.mark.parametrize(("scale", "shift"), [(1, 0), (1e-6, 0), (1, 1e8), (1e-6, 1e3)])
+def test_several_outputs_of_any_size_have_one_value(scale, shift, diabetes):
     X, y = diabetes
-    Y = np.c_[y, -y, y**2]
-    reg = TorchRegressor(metrics="r2", lr=0.01, max_epochs=10).fit(X, Y)
-    assert reg.evaluate(X, Y)["r2"] == pytest.approx(reg.score(X, Y), abs=1e-6)
+    Y = np.c_[y, -y, y * 1000] * scale + shift
+    names = ["r2", "explained_variance", "root_mean_squared_error", "pearson_corrcoef"]
+    reg = TorchRegressor(metrics=names, lr=0.02, max_epochs=10, random_state=0).fit(X, Y)
+    values, predicted = reg.evaluate(X, Y), reg.predict(X)
+    for name in names[:3]:
+        assert values[name] == pytest.approx(VALUES[name](Y, predicted), rel=1e-6)
+    pairs = zip(Y.T, predicted.T, strict=True)
+    mean = np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])
+    assert values["pearson_corrcoef"] == pytest.approx(mean, rel=1e-6)
+
+
+def test_an_undefined_area_is_nan_and_never_the_best(breast_cancer):
+    X, y = breast_cancer
+    clf = TorchClassifier(metrics="auroc", monitor="val_auroc", max_epochs=3)
+    clf.fit(X, y, X_val=X[y == 1], y_val=y[y == 1])
+    assert clf.history_["val_auroc"].isna().all()
+    assert np.isnan(
+        TorchClassifier(metrics="auroc", max_epochs=1)
+        .fit(X, y)
+        .evaluate(X[y == 0], y[y == 0])["auroc"]
+    )
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_scorers_of_labels_side_by_side():
+    X, y = make_multilabel_classification(200, n_classes=4, random_state=0)
+    clf = TorchClassifier(metrics="f1_samples", max_epochs=20, lr=0.01).fit(X, y)
+    expected = sk.f1_score(y, clf.predict(X), average="samples", zero_division=0)
+    assert clf.evaluate(X, y)["f1_samples"] == pytest.approx(expected)
+
+
+def test_a_metric_for_other_data_is_named(breast_cancer, digits):
+    with pytest.raises(ValueError, match=r"metrics: 'acc' failed .*this kind of data"):
+        TorchClassifier(metrics={"acc": torchmetrics.Accuracy(task="binary")}).fit(*digits)
+
+
+def test_a_metric_of_validation_that_is_monitored_is_validated(breast_cancer):
+    clf = TorchClassifier(metrics="auroc", monitor="val_auroc", max_epochs=2)
+    assert "val_auroc" in clf.fit(*breast_cancer).history_
+    with pytest.raises(ValueError, match=r"monitor='val_auroc' needs .*X_val"):
+        clf.set_params(early_stopping=False).fit(*breast_cancer)
 
 
 def test_training_values_are_over_the_whole_epoch(breast_cancer):

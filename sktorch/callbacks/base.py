@@ -39,6 +39,9 @@ class Callback:
     def on_fit_end(self, state):
         """Run once, after the last epoch."""
 
+    def on_fit_abort(self, state):
+        """Run in place of ``on_fit_end`` where the fit fails or is interrupted."""
+
 
 HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
 

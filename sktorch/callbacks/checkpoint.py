@@ -1,5 +1,6 @@
 """Weights on disk while a fit runs."""
 
+import math
 import os
 from pathlib import Path
 
@@ -13,14 +14,16 @@ __all__ = ["Checkpoint"]
 class Checkpoint(Callback):
     """Write the state of a fit to a directory, whole or not at all.
 
-    Each file holds ``net`` (a state dict on the CPU), ``epoch``, ``history`` (a list of rows) and
-    ``progress`` (optimizer, schedule and generators). It is written beside its place and moved
-    there, so that a process that dies leaves the file before.
+    Each file holds ``net`` (a state dict on the CPU), ``loss`` (that of a loss with weights of its
+    own, where there is one), ``epoch``, ``history`` (a list of rows) and ``progress`` (optimizer,
+    schedule and generators). It is written beside its place and moved there, so that a process
+    that dies leaves the file before.
 
     Parameters
     ----------
     dirname : str or path-like
-        Made if it does not exist. Files are called ``epoch-0007.pt``.
+        Made if it does not exist. Files are called ``epoch-0007.pt``; what is in the directory
+        already stays, so give each fit one of its own.
     every : int, default=1
         Epochs between two files.
     keep_best : int, default=1
@@ -64,12 +67,20 @@ class Checkpoint(Callback):
             "history": state.history.rows,
             "progress": state.progress(),
         }
+        if state.objective.trained_module() is not None:
+            content["loss"] = state.objective.module.state_dict()
         write_whole(content, path)
         self._written[path] = state.history.last[state.monitor]
         self._remove_the_rest(path, state.mode)
 
     def _remove_the_rest(self, latest, mode):
-        ranked = sorted(self._written, key=self._written.get, reverse=mode == "max")
+        sign = -1 if mode == "max" else 1
+
+        def rank(path):
+            value = self._written[path]
+            return (math.isnan(value), sign * value)
+
+        ranked = sorted(self._written, key=rank)
         for path in set(ranked[self.keep_best :]) - {latest}:
             path.unlink(missing_ok=True)
             del self._written[path]

@@ -1,6 +1,7 @@
 """Records of a fit beside ``history_``."""
 
 import csv
+from numbers import Real
 from pathlib import Path
 
 from sktorch.callbacks.base import Callback
@@ -14,7 +15,7 @@ class CSVLogger(Callback):
     Parameters
     ----------
     path : str or path-like
-        Overwritten by each fit.
+        Overwritten by each fit. It has the columns of the first epoch.
 
     Examples
     --------
@@ -44,7 +45,7 @@ class CSVLogger(Callback):
             if self._columns is None:
                 self._columns = list(row)
                 writer.writerow(self._columns)
-            writer.writerow([row[name] for name in self._columns])
+            writer.writerow([row.get(name, "") for name in self._columns])
 
 
 class TensorBoardLogger(Callback):
@@ -63,6 +64,10 @@ class TensorBoardLogger(Callback):
         self.log_dir = log_dir
         self.writer = writer
 
+    def __deepcopy__(self, memo):
+        # The writer is where the user wants it all to go, and holds files.
+        return type(self)(self.log_dir, self.writer)
+
     def on_fit_begin(self, state):
         self._writer = self.writer
         if self._writer is None:
@@ -77,13 +82,16 @@ class TensorBoardLogger(Callback):
 
     def on_epoch_end(self, state):
         for name, value in state.history.last.items():
-            if name == "epoch":
+            if name == "epoch" or not isinstance(value, Real):
                 continue
             part, _, rest = name.partition("_")
             tag = f"{rest}/{part}" if part in ("train", "val") else name
             self._writer.add_scalar(tag, value, state.epoch)
 
     def on_fit_end(self, state):
+        self._writer.close()
+
+    def on_fit_abort(self, state):
         self._writer.close()
 
 
@@ -99,7 +107,7 @@ class LearningRateMonitor(Callback):
 
     def on_batch_begin(self, state, batch):
         if state.net.training:
-            self._rates.append(state.optimizer.param_groups[0]["lr"])
+            self._rates += [group["lr"] for group in state.optimizer.param_groups]
 
     def on_epoch_end(self, state):
         state.history.last.update(lr_min=min(self._rates), lr_max=max(self._rates))

@@ -2,6 +2,7 @@
 
 import time
 from datetime import datetime
+from numbers import Integral, Real
 
 from tqdm.auto import tqdm
 
@@ -15,6 +16,12 @@ _LONG_EPOCH_SECONDS = 3.0
 _NOT_SHOWN = ("epoch", "lr", "epoch_time")
 
 
+def _words(value, width=0):
+    """Format a number to four digits, and anything else as it is."""
+    is_number = isinstance(value, Real) and not isinstance(value, Integral)
+    return f"{value:>{width}.4g}" if is_number else f"{value!s:>{width}}"
+
+
 class ProgressBar(Callback):
     """One bar over epochs on standard error, and one over the steps of an epoch that takes long.
 
@@ -22,8 +29,8 @@ class ProgressBar(Callback):
     """
 
     def on_fit_begin(self, state):
-        self._epochs = tqdm(total=state.max_epochs, desc="epochs", unit="epoch")
         self._steps = None
+        self._epochs = tqdm(total=state.max_epochs, desc="epochs", unit="epoch")
 
     def on_epoch_begin(self, state):
         self._started = time.perf_counter()
@@ -34,7 +41,9 @@ class ProgressBar(Callback):
             return
         self._n_batches += 1
         if self._steps is not None:
-            self._steps.update()
+            if self._steps.update():
+                # The bar was drawn again: the time to read a value off the device.
+                self._steps.set_postfix(loss=f"{loss.item():.4g}", refresh=False)
         elif time.perf_counter() - self._started > _LONG_EPOCH_SECONDS:
             self._steps = tqdm(
                 total=len(state.train),
@@ -47,14 +56,22 @@ class ProgressBar(Callback):
     def on_epoch_end(self, state):
         self._close_steps()
         row = state.history.last
-        shown = {name: f"{value:.4g}" for name, value in row.items() if name not in _NOT_SHOWN}
+        shown = {name: _words(value) for name, value in row.items() if name not in _NOT_SHOWN}
         best = state.history.best(state.monitor, state.mode)["epoch"]
-        self._epochs.set_postfix(shown | {"best": best}, refresh=False)
+        self._shown = shown | {"best": best}
+        self._epochs.set_postfix(self._shown, refresh=False)
         self._epochs.update()
 
     def on_fit_end(self, state):
         self._close_steps()
+        if state.stop_reason:
+            self._epochs.set_postfix(self._shown | {"stopped": state.stop_reason})
         self._epochs.close()
+
+    def on_fit_abort(self, state):
+        self._close_steps()
+        if hasattr(self, "_epochs"):
+            self._epochs.close()
 
     def _close_steps(self):
         if self._steps is not None:
@@ -73,10 +90,7 @@ class PrintLog(Callback):
         if self._columns is None:
             self._columns = {name: max(10, len(name)) for name in row}
             print("time    ", *(f"{name:>{width}}" for name, width in self._columns.items()))
-        cells = [
-            f"{row[name]:>{width}}" if name == "epoch" else f"{row[name]:>{width}.4g}"
-            for name, width in self._columns.items()
-        ]
+        cells = [_words(row.get(name, ""), width) for name, width in self._columns.items()]
         is_best = state.history.best(state.monitor, state.mode) is row
         print(f"{datetime.now():%H:%M:%S}", *cells, "*" if is_best else "", flush=True)
 

@@ -1,6 +1,7 @@
 """When a fit stops, and with which weights."""
 
 import math
+from numbers import Real
 
 from sktorch.callbacks.base import Callback
 from sktorch.history import is_better
@@ -11,21 +12,24 @@ __all__ = ["EarlyStopping"]
 class EarlyStopping(Callback):
     """Stop when a recorded value no longer improves, and keep the best weights.
 
+    The estimator's own parameters make one of these; one in ``callbacks`` takes its place.
+
     Parameters
     ----------
     monitor : str
         Column of the history.
-    mode : {"min", "max"}
-    patience : int or float
+    mode : {"auto", "min", "max"}, default="auto"
+        Whether less or more is better; "auto" knows it of the loss and of most metrics.
+    patience : int or float, default=10
         Epochs in a row without improvement after which to stop; ``inf`` for never.
-    min_delta : float
+    min_delta : float, default=0.0
         A smaller gain does not count as an improvement when waiting. The *best* epoch is the best
         by any margin; a tie does not replace it.
-    restore_best : bool
+    restore_best : bool, default=True
         Whether the fit ends with the weights of the best epoch.
     """
 
-    def __init__(self, monitor, mode, patience, min_delta=0.0, restore_best=True):
+    def __init__(self, monitor, mode="auto", patience=10, min_delta=0.0, restore_best=True):
         self.monitor = monitor
         self.mode = mode
         self.patience = patience
@@ -33,17 +37,33 @@ class EarlyStopping(Callback):
         self.restore_best = restore_best
 
     def on_fit_begin(self, state):
-        worst = math.inf if self.mode == "min" else -math.inf
-        self._best = self._reference = worst
+        if self.mode not in ("auto", "min", "max"):
+            raise ValueError(
+                f'EarlyStopping: mode must be "auto", "min" or "max", got {self.mode!r}.'
+            )
+        if not isinstance(self.patience, Real) or not self.patience >= 1:
+            raise ValueError(
+                f"EarlyStopping: patience must be a number of epochs, got {self.patience!r}."
+            )
+        self.direction = state.direction(self.monitor) if self.mode == "auto" else self.mode
+        self._best = self._reference = math.inf if self.direction == "min" else -math.inf
         self._waited = 0
 
     def on_epoch_end(self, state):
-        value = state.history.last[self.monitor]
-        if is_better(value, self._best, self.mode):
+        row = state.history.last
+        if self.monitor not in row:
+            lacks = self.monitor.startswith("val_") and "val_loss" not in row
+            raise ValueError(
+                f"EarlyStopping: monitor={self.monitor!r} is not recorded. Recorded: "
+                f"{', '.join(row)}. "
+                + ("Pass X_val and y_val to fit, or set early_stopping=True." if lacks else "")
+            )
+        value = row[self.monitor]
+        if is_better(value, self._best, self.direction):
             self._best = value
             if self.restore_best:
-                state.keep_weights()
-        if is_better(value, self._reference, self.mode, self.min_delta):
+                state.keep_weights(self)
+        if is_better(value, self._reference, self.direction, self.min_delta):
             self._reference = value
             self._waited = 0
             return
@@ -56,4 +76,4 @@ class EarlyStopping(Callback):
 
     def on_fit_end(self, state):
         if self.restore_best:
-            state.restore_weights()
+            state.restore_weights(self)

@@ -92,6 +92,11 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
     )
     readout = Readout(signature, target, decoder_of(objective.module), device)
     state.train_metrics = new_metrics(measures, readout, device)
+    if measures:
+        head = train.head(PROBE_ROWS)
+        net.eval()
+        with torch.no_grad(), stream.undone():
+            state.train_metrics.try_out(net(head.x), head.y)
     if valid is not None:
         state.valid_metrics = new_metrics(measures, readout, device)
     if settings.ema_decay is not None:

@@ -24,6 +24,18 @@ def run(state):
     """Train until the budget is spent or a callback stops the fit; leave the net in eval mode."""
     for module in state.modules:
         module.train()
+    try:
+        run_epochs(state)
+    except BaseException:
+        notify(state, "on_fit_abort")
+        raise
+    for module in state.modules:
+        module.eval()
+    check_weights(state)
+
+
+def run_epochs(state):
+    """Run epochs, and the hooks around them."""
     notify(state, "on_fit_begin")
     for _ in range(state.max_epochs):
         state.epoch += 1
@@ -34,9 +46,6 @@ def run(state):
             break
         schedule(state)
     notify(state, "on_fit_end")
-    for module in state.modules:
-        module.eval()
-    check_weights(state)
 
 
 def run_epoch(state):

@@ -1,6 +1,7 @@
 """Metrics of an epoch, on the device, over all of its samples."""
 
 import copy
+from contextlib import contextmanager
 
 import torch
 
@@ -85,6 +86,7 @@ class MetricSet:
     def __init__(self, measures, readout, device):
         self.readout = readout
         self.columns = {name: m.columns or not readout.binary for name, m in measures.items()}
+        self.modes = {name: measure.mode for name, measure in measures.items()}
         self.metrics = {}
         for name, measure in measures.items():
             metric = copy.deepcopy(measure.metric).to(device)
@@ -108,8 +110,16 @@ class MetricSet:
         y_pred, y_true = (torch.cat(parts) for parts in zip(*self._pairs, strict=True))
         preds, target = self.readout(y_pred, y_true)
         for name, metric in self.metrics.items():
-            metric.update(preds if self.columns[name] else preds[:, 1], target)
+            with _named(name):
+                metric.update(preds if self.columns[name] else preds[:, 1], target)
         self._pairs, self._rows = [], 0
+
+    def try_out(self, y_pred, y_true):
+        """See whether each metric takes such predictions, before they cost an epoch."""
+        self.add(y_pred, y_true)
+        self._update()
+        for metric in self.metrics.values():
+            metric.reset()
 
     @torch.no_grad()
     def compute(self):
@@ -117,7 +127,8 @@ class MetricSet:
         self._update()
         values = {}
         for name, metric in self.metrics.items():
-            value = metric.compute()
+            with _named(name):
+                value = metric.compute()
             if not isinstance(value, torch.Tensor) or value.numel() != 1:
                 raise ValueError(
                     f"metrics: {name!r} must compute one number, got {value}. Choose an average, "
@@ -126,6 +137,18 @@ class MetricSet:
             values[name] = value.reshape(()).to(self.readout.dtype)
             metric.reset()
         return values
+
+
+@contextmanager
+def _named(name):
+    """Tell which metric failed."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"metrics: {name!r} failed on the predictions of this net: "
+            f"{type(error).__name__}: {error} Pass one that is for this kind of data."
+        ) from error
 
 
 def new_metrics(measures, readout, device):

@@ -107,7 +107,7 @@ class FitState:
             self.after_update.append(self.step_schedule)
         self.modules = [m for m in (self.net, self.objective.module) if m is not None]
         self._tensors = [t for m in self.modules for t in (*m.parameters(), *m.buffers())]
-        self._kept = None
+        self._kept = {}
 
     def _before_update(self):
         """Return what is done to the gradients of the loss before they are used."""
@@ -178,17 +178,29 @@ class FitState:
         self.history = History(rows)
         self.epoch = len(rows)
 
-    def keep_weights(self):
-        """Remember the weights as they are now."""
-        if self._kept is None:
-            self._kept = [tensor.detach().clone() for tensor in self._tensors]
-        else:
-            self._copy(self._kept, self._tensors)
+    def direction(self, monitor):
+        """Return whether less or more of a column of the history is better, "min" or "max"."""
+        name = monitor.split("_", 1)[-1]
+        modes = {} if self.train_metrics is None else self.train_metrics.modes
+        mode = {"loss": "min", **modes}.get(name)
+        if mode is None:
+            raise ValueError(
+                f'EarlyStopping: mode="auto" does not know whether less or more of {monitor!r} is '
+                'better. Set mode to "min" or "max".'
+            )
+        return mode
 
-    def restore_weights(self):
-        """Go back to the weights last kept, if any were."""
-        if self._kept is not None:
-            self._copy(self._tensors, self._kept)
+    def keep_weights(self, keeper):
+        """Remember the weights as they are now, for the callback ``keeper``."""
+        if id(keeper) not in self._kept:
+            self._kept[id(keeper)] = [tensor.detach().clone() for tensor in self._tensors]
+        else:
+            self._copy(self._kept[id(keeper)], self._tensors)
+
+    def restore_weights(self, keeper):
+        """Go back to the weights last kept for ``keeper``, if any were."""
+        if id(keeper) in self._kept:
+            self._copy(self._tensors, self._kept[id(keeper)])
             if self.average is not None:
                 # What training would have gone on with belongs to a later epoch.
                 self.average.others, self.average.in_use = None, False
