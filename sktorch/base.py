@@ -128,12 +128,9 @@ class TorchEstimator(CallbackSupport, FitSettings):
                 "train": train,
                 "valid": valid,
             }
-            callbacks = [*self._fit_callbacks(running), *tasks]
-            explicit = [c for c in callbacks if isinstance(c, EarlyStopping)]
-            stopper = explicit[0] if explicit else EarlyStopping(*watch)
-            callbacks = callbacks if explicit else [stopper, *callbacks]
+            stopper, callbacks = self._fit_callbacks(watch, running)
             state, signature = build(
-                self, train, valid, target, seeds, watch, earlier, callbacks, measures
+                self, train, valid, target, seeds, watch, earlier, [*callbacks, *tasks], measures
             )
             state.max_epochs = self.max_epochs
             for task in tasks:
@@ -216,10 +213,19 @@ class TorchEstimator(CallbackSupport, FitSettings):
         net = repr(self.net) if isinstance(self.net, torch.nn.Module) else describe(self.net)
         return f"{net} with {self.arguments('net')}"
 
-    def _fit_callbacks(self, running):
-        """Return the user's callbacks, copied, and what ``verbose`` shows, last."""
+    def _fit_callbacks(self, watch, running):
+        """Return what stops the fit, and all callbacks: it, the user's, what ``verbose`` shows.
+
+        The user's are copied; an ``EarlyStopping`` among them takes the place of ours.
+        """
+        given = prepare_callbacks(self.callbacks, running)
         shown = {1: [ProgressBar], 2: [PrintLog]}.get(min(int(self.verbose), 2), [])
-        return [*prepare_callbacks(self.callbacks, running), *(show() for show in shown)]
+        callbacks = [*given, *(show() for show in shown)]
+        explicit = next((c for c in given if isinstance(c, EarlyStopping)), None)
+        if explicit is not None:
+            return explicit, callbacks
+        stopper = EarlyStopping(*watch)
+        return stopper, [stopper, *callbacks]
 
     def _draft(self):
         """Return an unfitted twin: what checks set on it is published only if the fit succeeds."""
