@@ -19,26 +19,24 @@ def averaged(score, average):
     return lambda y, p, label: score(y, label, average=average, zero_division=0)
 
 
+def harmonic(plain):
+    """Return references of f1, precision and recall, those without a suffix averaged ``plain``."""
+    scores = {"f1": sk.f1_score, "precision": sk.precision_score, "recall": sk.recall_score}
+    suffixed = {f"_{average}": average for average in ("macro", "micro", "weighted")}
+    return {
+        f"{name}{suffix}": averaged(score, average)
+        for name, score in scores.items()
+        for suffix, average in {"": plain, **suffixed}.items()
+    }
+
+
 # From labels y, probabilities p and predicted labels to a number.
 BINARY = {
     "accuracy": lambda y, p, label: sk.accuracy_score(y, label),
     "balanced_accuracy": lambda y, p, label: sk.balanced_accuracy_score(y, label),
     "auroc": lambda y, p, label: sk.roc_auc_score(y, p[:, 1]),
     "average_precision": lambda y, p, label: sk.average_precision_score(y, p[:, 1]),
-    **{
-        f"{name}{suffix}": averaged(score, average)
-        for name, score in (
-            ("f1", sk.f1_score),
-            ("precision", sk.precision_score),
-            ("recall", sk.recall_score),
-        )
-        for suffix, average in (
-            ("", "binary"),
-            ("_macro", "macro"),
-            ("_micro", "micro"),
-            ("_weighted", "weighted"),
-        )
-    },
+    **harmonic("binary"),
     "matthews_corrcoef": lambda y, p, label: sk.matthews_corrcoef(y, label),
     "cohen_kappa": lambda y, p, label: sk.cohen_kappa_score(y, label),
     "neg_log_loss": lambda y, p, label: -sk.log_loss(y, p),
@@ -48,20 +46,7 @@ MULTICLASS = {
     **BINARY,
     "auroc": lambda y, p, label: sk.roc_auc_score(y, p, multi_class="ovr"),
     "average_precision": lambda y, p, label: sk.average_precision_score(np.eye(10)[y], p),
-    **{
-        f"{name}{suffix}": averaged(score, average)
-        for name, score in (
-            ("f1", sk.f1_score),
-            ("precision", sk.precision_score),
-            ("recall", sk.recall_score),
-        )
-        for suffix, average in (
-            ("", "macro"),
-            ("_macro", "macro"),
-            ("_micro", "micro"),
-            ("_weighted", "weighted"),
-        )
-    },
+    **harmonic("macro"),
     "roc_auc_ovr": lambda y, p, label: sk.roc_auc_score(y, p, multi_class="ovr"),
 }
 del MULTICLASS["roc_auc"]
