@@ -35,6 +35,7 @@ BY_HAND = {
     "bce": F.binary_cross_entropy_with_logits,
     "bce_probability": lambda z, t: F.binary_cross_entropy(z, t),
     "nll": F.nll_loss,
+    "kl_div": F.nll_loss,
     "focal": focal_by_hand,
     "sce": sce_by_hand,
     "hinge": hinge_by_hand,
@@ -48,6 +49,40 @@ BY_HAND = {
     "gaussian_nll": gaussian_by_hand,
     "cosine": lambda z, t: (1 - F.cosine_similarity(z, t, dim=1)).mean(),
 }
+
+
+def by_sktorch(loss, entry):
+    found = find_loss(loss, classification=entry.targets[0] != "values")
+    return build_objective(loss, {}, found).mean
+
+
+class AdaptiveSoftmax:
+    """The same for 10 classes by adaptive softmax, whose weights are trained too."""
+
+    param_names = ("written",)
+    params = (["by sktorch", "by hand"],)
+
+    def setup(self, written):
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(20, 100), nn.ReLU(), nn.Linear(100, 32))
+        self.x = torch.randn(64, 20)
+        self.y = torch.randint(0, 10, (64,))
+        if written == "by sktorch":
+            loss = "adaptive_log_softmax"
+            sizes = {"n_features": 32, "n_outputs": 10, "counts": torch.bincount(self.y)}
+            found = find_loss(loss, classification=True)
+            objective = build_objective(loss, {"cutoffs": [1, 5]}, found, **sizes)
+            module, self.loss = objective.module, objective.mean
+        else:
+            module = nn.AdaptiveLogSoftmaxWithLoss(32, 10, [1, 5])
+            self.loss = lambda z, t: module(z, t).loss
+        self.parameters = [*self.net.parameters(), *module.parameters()]
+
+    def time_gradients(self, written):
+        for _ in range(100):
+            for parameter in self.parameters:
+                parameter.grad = None
+            self.loss(self.net(self.x), self.y).backward()
 
 
 class Losses:
@@ -71,8 +106,7 @@ class Losses:
         self.parameters = [*self.net.parameters()]
         self.loss = BY_HAND[loss]
         if written == "by sktorch":
-            found = find_loss(loss, classification=entry.targets[0] != "values")
-            self.loss = build_objective(loss, {}, found).mean
+            self.loss = by_sktorch(loss, entry)
 
     def time_gradients(self, loss, written):
         for _ in range(100):

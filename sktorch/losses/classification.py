@@ -22,6 +22,7 @@ __all__ = [
     "hinge",
     "kl_div",
     "mean_cross_entropy",
+    "mean_kl_div",
     "mean_sce",
     "nll",
     "sce",
@@ -183,6 +184,13 @@ def kl_div(y_pred, y_true):
     if not y_true.is_floating_point():
         return nll(y_pred, y_true)
     return F.kl_div(y_pred, y_true, reduction="none").sum(1)
+
+
+def mean_kl_div(y_pred, y_true):
+    """Average ``kl_div`` over samples in one call of torch."""
+    if not y_true.is_floating_point():
+        return F.nll_loss(y_pred, y_true)
+    return F.kl_div(y_pred, y_true, reduction="batchmean")
 
 
 class AdaptiveLogSoftmax(nn.AdaptiveLogSoftmaxWithLoss):

@@ -105,6 +105,7 @@ LOSSES = {
         classification.kl_div,
         "log_probabilities",
         ("index", "values"),
+        mean=classification.mean_kl_div,
         scaling=None,
         takes=(
             lambda y: (y >= 0).all() and abs(y.sum(1) - 1).max() < 1e-3,
