@@ -4,6 +4,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from numbers import Integral
 from typing import NamedTuple
 
@@ -22,11 +23,14 @@ from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
 from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.parts import rebuild_objective
+from sktorch.engine.snapshot import restore_snapshot
+from sktorch.fingerprint import Fingerprint
 from sktorch.interop.foreign import prepare_callbacks
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
 from sktorch.metrics import named_metrics
 from sktorch.objective import decoder_of
 from sktorch.persistence import freeze, thaw
+from sktorch.resumption import find_checkpoint, origin_of
 from sktorch.settings import FitSettings
 from sktorch.specs import about, describe
 from sktorch.summaries import parameter_rules, summarize
@@ -81,7 +85,17 @@ class TorchEstimator(CallbackSupport, FitSettings):
     # Fitting ----------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+        resume_from=None,
+    ):
         """Train the net.
 
         Parameters
@@ -94,6 +108,12 @@ class TorchEstimator(CallbackSupport, FitSettings):
             if the row were not there.
         X_val, y_val, sample_weight_val : array-like, optional
             Data to validate on, in place of held-out rows.
+        resume_from : str or path-like, optional
+            Directory of a ``Checkpoint``: the fit goes on from its newest file and ends, on the
+            same machine, with the bits that it would have ended with had it not been cut off.
+            Parameters and data must be those of that fit, save ``max_epochs``, ``verbose``,
+            ``callbacks`` and ``device``. Where a ``Checkpoint`` in ``callbacks`` has the same
+            directory, nothing need be in it yet.
 
         Returns
         -------
@@ -113,12 +133,17 @@ class TorchEstimator(CallbackSupport, FitSettings):
         given = draft._check_validation(X_val, y_val, sample_weight_val)
         target = draft._learn_target(rows)
         seeds = Seeds.draw(self.random_state)
+        fingerprint = self._fingerprint(rows, given)
+        checkpoint = find_checkpoint(resume_from, self, fingerprint)
+        if checkpoint is not None:
+            seeds = Seeds(*checkpoint["seeds"])
         rows, given = draft._encode(target, rows, given)
         measures = named_metrics(self.metrics, target.problem)
         modes = {name: measure.mode for name, measure in measures.items()}
         watch, fraction = plan_watch(self, len(rows), given is not None, modes)
         train, valid = _split(rows, given, fraction, target, seeds)
-        earlier = self._earlier(target) if self.warm_start else None
+        goes_on = self.warm_start and checkpoint is None
+        earlier = self._earlier(target) if goes_on else None
         tasks = fit_tasks(self, X, y, sample_weight)
         with gradients():
             running = {
@@ -133,6 +158,9 @@ class TorchEstimator(CallbackSupport, FitSettings):
                 self, train, valid, target, seeds, watch, earlier, [*callbacks, *tasks], measures
             )
             state.max_epochs = self.max_epochs
+            state.origin = partial(origin_of, fingerprint, seeds)
+            if checkpoint is not None:
+                restore_snapshot(state, checkpoint)
             for task in tasks:
                 task.follow(lambda: self._fitted(draft, state, target, signature, watch))
             run(state)
@@ -226,6 +254,13 @@ class TorchEstimator(CallbackSupport, FitSettings):
             return explicit, callbacks
         stopper = EarlyStopping(*watch)
         return stopper, [stopper, *callbacks]
+
+    def _fingerprint(self, rows, given):
+        """Return what a checkpoint of this fit is known by."""
+        data = {"X": rows.X, "y": rows.y, "sample_weight": rows.weight}
+        if given is not None:
+            data |= {"X_val": given.X, "y_val": given.y, "sample_weight_val": given.weight}
+        return Fingerprint(self.get_params(deep=False), data)
 
     def _draft(self):
         """Return an unfitted twin: what checks set on it is published only if the fit succeeds."""

@@ -17,8 +17,9 @@ from torch import nn
 
 from sktorch._version import __version__
 from sktorch.exceptions import DamagedModelError
+from sktorch.specs import user_level
 
-__all__ = ["freeze", "thaw"]
+__all__ = ["current_versions", "freeze", "thaw", "warn_of_other_versions"]
 
 
 @dataclasses.dataclass(eq=False)
@@ -77,7 +78,7 @@ def freeze(state):
         "refs": refs,
         "arrays": arrays,
         "sha256": _checksum(arrays),
-        "versions": _versions(),
+        "versions": current_versions(),
     }
 
 
@@ -89,7 +90,7 @@ def thaw(frozen):
     DamagedModelError
         If the arrays are not those that were stored.
     """
-    _compare_versions(frozen["versions"])
+    warn_of_other_versions("model", frozen["versions"])
     if _checksum(frozen["arrays"]) != frozen["sha256"]:
         raise DamagedModelError(
             "The stored model is damaged: its arrays do not match their checksum. "
@@ -150,16 +151,18 @@ def _checksum(arrays):
     return digest.hexdigest()
 
 
-def _versions():
+def current_versions():
+    """Return the versions that decide what a stored thing does."""
     return {
         "sktorch": __version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "scikit-learn": sklearn.__version__,
     }
 
 
-def _compare_versions(stored):
-    current = _versions()
+def warn_of_other_versions(thing, stored):
+    """Warn that ``thing`` was stored with other versions than these, if it was."""
+    current = current_versions()
     skew = [
         f"{name} {stored.get(name)} (now {version})"
         for name, version in current.items()
@@ -167,8 +170,8 @@ def _compare_versions(stored):
     ]
     if skew:
         warnings.warn(
-            f"The model was stored with {', '.join(skew)}. It may predict otherwise or not at all: "
-            "fit again, or install the versions it was stored with.",
+            f"The {thing} was stored with {', '.join(skew)}. What it computes may differ, or "
+            "fail: fit again, or install the versions it was stored with.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=user_level(),
         )

@@ -9,12 +9,13 @@ ROOT = Path(sktorch.__file__).parent
 
 # A package is one storey: its own files may use each other, without a cycle.
 FLOORS = [
-    {"_version", "docstrings", "exceptions", "fused", "rules", "specs"},
+    {"_version", "digest", "docstrings", "exceptions", "files", "fused", "rules", "specs"},
     {"history", "losses", "metrics", "nets", "optim", "penalties"},
     {
         "callbacks",
         "data",
         "display",
+        "fingerprint",
         "objective",
         "parameters",
         "persistence",
@@ -23,7 +24,7 @@ FLOORS = [
         "watch",
     },
     {"engine"},
-    {"interop", "settings"},
+    {"interop", "resumption", "settings"},
     {"base"},
     {"classifier", "regressor"},
     {"__init__"},

@@ -7,6 +7,7 @@ from itertools import islice
 
 import torch
 
+from sktorch.engine.snapshot import restore_callbacks
 from sktorch.engine.step import eval_step, step_for
 from sktorch.exceptions import FitDivergedError
 
@@ -37,14 +38,17 @@ def run(state):
 def run_epochs(state):
     """Run epochs, and the hooks around them."""
     notify(state, "on_fit_begin")
+    restore_callbacks(state)
     for _ in range(state.max_epochs):
+        if state.stop_reason:
+            break
         state.epoch += 1
         notify(state, "on_epoch_begin")
         state.history.append(run_epoch(state))
         notify(state, "on_epoch_end")
-        if state.stop_reason:
-            break
-        schedule(state)
+        if not state.stop_reason:
+            schedule(state)
+        notify(state, "on_checkpoint")
     notify(state, "on_fit_end")
 
 
