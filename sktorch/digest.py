@@ -1,6 +1,5 @@
 """One checksum for a nested value, the same in every process."""
 
-import dataclasses
 import functools
 import hashlib
 import types
@@ -13,6 +12,9 @@ from torch import nn
 
 __all__ = ["digest"]
 
+# How a class says that its objects are stored in a way of their own.
+_STORING = ("__getstate__", "__setstate__", "__reduce__", "__reduce_ex__", "__getnewargs_ex__")
+
 _PLAIN = (type(None), bool, int, str, bytes, torch.dtype, torch.device, np.dtype)
 
 
@@ -22,9 +24,9 @@ def digest(value):
     Parameters
     ----------
     value : object
-        Numbers, texts, arrays and tensors, nested in dicts, lists, tuples, sets, dataclasses and
-        modules: all of them enter. A class or a function counts by its name, one without a name
-        (a lambda) by its code; an object of another kind by the name of its class only.
+        Numbers, texts, arrays and tensors, nested in dicts, lists, tuples, sets and objects: all
+        of them enter. A class or a function counts by its name, one without a name (a lambda) by
+        its code; an object that stores itself in a way of its own by the name of its class only.
     """
     sha = hashlib.sha256()
     _feed(value, sha, {})
@@ -48,8 +50,9 @@ def _feed(value, sha, seen):
     elif id(value) in seen:
         _word(sha, "seen")
     else:
-        # Kept as long as the walk, so that no other object gets its id.
-        seen[id(value)] = value
+        if not isinstance(value, tuple):
+            # Kept as long as the walk, so that no other object gets its id.
+            seen[id(value)] = value
         _feed_parts(value, sha, seen)
 
 
@@ -76,13 +79,10 @@ def _feed_parts(value, sha, seen):
 
 def _is_its_attributes(value):
     """Whether ``value`` is no more than its attributes, also after it has been stored."""
-    kind = type(value)
-    if isinstance(value, nn.Module):
-        return all(
-            getattr(kind, name, None) is getattr(nn.Module, name, None)
-            for name in ("__getstate__", "__reduce__", "__reduce_ex__")
-        )
-    return dataclasses.is_dataclass(kind)
+    base = nn.Module if isinstance(value, nn.Module) else object
+    return hasattr(value, "__dict__") and all(
+        getattr(type(value), name, None) is getattr(base, name, None) for name in _STORING
+    )
 
 
 def _feed_tensor(tensor, sha):
