@@ -29,10 +29,10 @@ from sktorch.interop.foreign import prepare_callbacks
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
 from sktorch.metrics import named_metrics
 from sktorch.objective import decoder_of
-from sktorch.persistence import freeze, thaw
 from sktorch.resumption import find_checkpoint, origin_of
 from sktorch.settings import FitSettings
 from sktorch.specs import about, describe
+from sktorch.storing import Storable
 from sktorch.summaries import parameter_rules, summarize
 from sktorch.watch import Watch, plan_watch
 
@@ -54,7 +54,7 @@ class Seeds(NamedTuple):
         return cls(*check_random_state(source).randint(2**31 - 1, size=4).tolist())
 
 
-class TorchEstimator(CallbackSupport, FitSettings):
+class TorchEstimator(Storable, CallbackSupport, FitSettings):
     """What ``TorchClassifier`` and ``TorchRegressor`` share; they add what their y means."""
 
     def __sklearn_tags__(self):
@@ -224,6 +224,8 @@ class TorchEstimator(CallbackSupport, FitSettings):
         )
         target = self._target if fitted else self._learn_first_target(rows, classes)
         rows, _ = draft._encode(target, rows, None)
+        if fitted:
+            self._require_stored("loss")
         earlier = copy.deepcopy((self.net_, self._loss_module)) if fitted else None
         seeds = Seeds.draw(self.random_state)
         watch = Watch("train_loss")
@@ -406,6 +408,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
             ``loss`` and a value for each metric; those of values are in the units of y.
         """
         check_is_fitted(self)
+        self._require_stored("loss", "metrics")
         rows = check_rows(self, X, y, sample_weight, y_numeric=not self._classifies, reset=False)
         factors = self._class_factors(self._target, rows)
         rows = _encoded(self._target, rows, factors)
@@ -414,17 +417,6 @@ class TorchEstimator(CallbackSupport, FitSettings):
         return measure(
             self.net_, objective, rows, self._signature, self._target, measures, self.device_
         )
-
-    # Storing ----------------------------------------------------------------------------------
-
-    def __getstate__(self):
-        return freeze(super().__getstate__())
-
-    def __setstate__(self, state):
-        state = thaw(state)
-        if "net_" in state:
-            state["device_"] = torch.device("cpu")
-        super().__setstate__(state)
 
 
 def _encoded(target, rows, factors):

@@ -203,7 +203,8 @@ def current_versions():
     """Return the versions that decide what a stored thing does."""
     return {
         "sktorch": __version__,
-        "torch": str(torch.__version__),
+        # Without its build, such as +cpu: models go from one to the other.
+        "torch": str(torch.__version__).partition("+")[0],
         "scikit-learn": sklearn.__version__,
     }
 

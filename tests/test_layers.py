@@ -10,12 +10,13 @@ ROOT = Path(sktorch.__file__).parent
 # A package is one storey: its own files may use each other, without a cycle.
 FLOORS = [
     {"_version", "digest", "docstrings", "exceptions", "files", "fused", "rules", "specs"},
-    {"history", "losses", "metrics", "nets", "optim", "penalties"},
+    {"history", "losses", "metrics", "nets", "optim", "penalties", "plain"},
     {
         "callbacks",
         "data",
         "display",
         "fingerprint",
+        "modelfile",
         "objective",
         "parameters",
         "persistence",
@@ -24,7 +25,7 @@ FLOORS = [
         "watch",
     },
     {"engine"},
-    {"interop", "resumption", "settings"},
+    {"interop", "resumption", "settings", "storing"},
     {"base"},
     {"classifier", "regressor"},
     {"__init__"},

@@ -40,8 +40,6 @@ def run_epochs(state):
     notify(state, "on_fit_begin")
     restore_callbacks(state)
     for _ in range(state.max_epochs):
-        if state.stop_reason:
-            break
         state.epoch += 1
         notify(state, "on_epoch_begin")
         state.history.append(run_epoch(state))
@@ -49,6 +47,8 @@ def run_epochs(state):
         if not state.stop_reason:
             schedule(state)
         notify(state, "on_checkpoint")
+        if state.stop_reason:
+            break
     notify(state, "on_fit_end")
 
 

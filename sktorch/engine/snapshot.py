@@ -79,8 +79,8 @@ def restore_snapshot(state, snapshot):
         for name, tensors in snapshot["kept"].items()
         if name in names
     }
-    state.max_epochs -= state.epoch
     state.stop_reason = snapshot["stop_reason"]
+    state.max_epochs = 0 if state.stop_reason else state.max_epochs - state.epoch
     state.resumed = snapshot["callbacks"]
 
 

@@ -170,8 +170,12 @@ class FitState:
         """Go on from where another fit was.
 
         Settings that have changed since hold: what another optimizer left is of no use to this one,
-        nor is how far another schedule had come.
+        nor is how far another schedule had come. ``progress`` may be None, if it is not known.
         """
+        self.history = History(rows)
+        self.epoch = len(rows)
+        if progress is None:
+            return
         if progress["kinds"][0] == self._kinds[0]:
             groups = self.optimizer.state_dict()["param_groups"]
             known = progress["optimizer"]
@@ -190,8 +194,6 @@ class FitState:
         # Another device may have fewer generators, or more, which then begin anew.
         known = progress["dropout"][: len(self.stream.states)]
         self.stream.states = [*known, *self.stream.states[len(known) :]]
-        self.history = History(rows)
-        self.epoch = len(rows)
 
     def direction(self, monitor):
         """Return whether less or more of a column of the history is better, "min" or "max"."""
