@@ -22,6 +22,7 @@ from sktorch.engine.evaluation import measure
 from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
 from sktorch.engine.lr_range import lr_range, suggest
+from sktorch.engine.memory import explained_shortage
 from sktorch.engine.parts import rebuild_objective
 from sktorch.engine.snapshot import restore_snapshot
 from sktorch.fingerprint import Fingerprint
@@ -154,9 +155,18 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
                 "valid": valid,
             }
             stopper, callbacks = self._fit_callbacks(watch, running)
-            state, signature = build(
-                self, train, valid, target, seeds, watch, earlier, [*callbacks, *tasks], measures
-            )
+            with explained_shortage(len(rows)):
+                state, signature = build(
+                    self,
+                    train,
+                    valid,
+                    target,
+                    seeds,
+                    watch,
+                    earlier,
+                    [*callbacks, *tasks],
+                    measures,
+                )
             state.max_epochs = self.max_epochs
             state.origin = partial(origin_of, fingerprint, seeds)
             if checkpoint is not None:

@@ -7,6 +7,7 @@ from itertools import islice
 
 import torch
 
+from sktorch.engine.memory import halves, in_memory, is_shortage, n_rows, shortage_of_fit
 from sktorch.engine.snapshot import restore_callbacks
 from sktorch.engine.step import eval_step, step_for
 from sktorch.exceptions import FitDivergedError
@@ -27,9 +28,16 @@ def run(state):
         module.train()
     try:
         run_epochs(state)
-    except BaseException:
+    except BaseException as error:
         notify(state, "on_fit_abort")
-        raise
+        if not is_shortage(error):
+            raise
+        short = True
+    else:
+        short = False
+    if short:
+        # Outside of the handler, whose error keeps alive what the failed step has computed.
+        raise shortage_of_fit(state, step_for(state))
     for module in state.modules:
         module.eval()
     check_weights(state)
@@ -95,11 +103,15 @@ def validate(state):
     for module in state.modules:
         module.eval()
     # Not inference_mode: what a net keeps of it for later, such as a mask, must bear gradients.
+
+    def step(batch):
+        for hook in begin:
+            hook(state, batch)
+        return eval_step(state, batch)
+
     with torch.no_grad():
-        for batch in state.valid:
-            for hook in begin:
-                hook(state, batch)
-            loss, y_pred = eval_step(state, batch)
+        steps = in_memory(step, state.valid, n_rows, halves, state.device)
+        for batch, (loss, y_pred) in steps:
             losses.append(loss)
             totals.append(batch.total)
             if state.valid_metrics is not None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from sktorch.data.tensors import as_tensor
+from sktorch.engine.memory import is_shortage
 from sktorch.nets import first_layer, float_dtype, reads_ids
 
 __all__ = [
@@ -26,6 +27,8 @@ def forward_or_explain(net, x):
     try:
         return net(x)
     except Exception as error:
+        if is_shortage(error):
+            raise
         raise ValueError(
             f"net: the forward of {type(net).__name__} failed on samples of shape "
             f"{tuple(x.shape[1:])} and dtype {str(x.dtype).removeprefix('torch.')}: "
@@ -195,7 +198,7 @@ def check_loss(objective, y_pred, batch):
     try:
         loss = objective(y_pred, batch.y, batch.weight, batch.total)
     except Exception as error:
-        if str(error).startswith("loss"):
+        if str(error).startswith("loss") or is_shortage(error):
             raise
         raise ValueError(
             f"loss failed on predictions of shape {tuple(y_pred.shape)} ({y_pred.dtype}) and "
