@@ -139,7 +139,7 @@ def build_net(net, arguments, *, n_features_in, n_outputs):
                 f"net__{next(iter(arguments))} cannot be set: net is an instance of "
                 f"{type(net).__name__}, already built. Pass its class to set its parameters."
             )
-        return copy.deepcopy(net)
+        return _copied(net)
     build = lookup(net, NETS, "net") if is_built_in(net) else net
     if not callable(build):
         raise ValueError(
@@ -167,7 +167,23 @@ def build_net(net, arguments, *, n_features_in, n_outputs):
             f"net: {describe(build)} must return a torch.nn.Module, got {describe(module)}."
         )
     # A function may return the same module each time.
-    return module if isinstance(build, type) else copy.deepcopy(module)
+    return module if isinstance(build, type) else _copied(module)
+
+
+def _copied(net):
+    """Return a copy of a module, which each fit needs."""
+    if isinstance(net, torch.jit.ScriptModule):
+        raise ValueError(
+            "net: a scripted module has no copies that can be trained. Pass the module that it was "
+            "scripted from."
+        )
+    try:
+        return copy.deepcopy(net)
+    except Exception as error:
+        raise ValueError(
+            f"net: the {type(net).__name__} cannot be copied, and each fit trains a copy "
+            f"({type(error).__name__}: {error}). Pass its class, or a function that builds it."
+        ) from error
 
 
 def first_layer(net):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
@@ -41,7 +42,9 @@ def check_X(estimator, X, *, reset):
     agree with them. Sparse X stays sparse.
     """
     _refuse_masked("X", X)
-    return validate_data(estimator, X, reset=reset, accept_sparse="csr", allow_nd=True)
+    X = validate_data(estimator, _on_host(X), reset=reset, accept_sparse="csr", allow_nd=True)
+    _refuse_dates(X)
+    return X
 
 
 def check_rows(estimator, X, y, sample_weight, *, y_numeric, reset):
@@ -50,14 +53,15 @@ def check_rows(estimator, X, y, sample_weight, *, y_numeric, reset):
     _refuse_masked("y", y)
     X, y = validate_data(
         estimator,
-        X,
-        y,
+        _on_host(X),
+        _on_host(y),
         reset=reset,
         accept_sparse="csr",
         allow_nd=True,
         multi_output=True,
         y_numeric=y_numeric,
     )
+    _refuse_dates(X)
     if sparse.issparse(y):
         y = y.toarray()
     if y.ndim > 2:
@@ -72,6 +76,19 @@ def check_rows(estimator, X, y, sample_weight, *, y_numeric, reset):
         raise ValueError("sample_weight is zero for every row. Leave some rows a weight.")
     rows = Rows(X, y, weight)
     return rows if weight.all() else rows.take(np.flatnonzero(weight))
+
+
+def _on_host(values):
+    """Return a tensor as one that numpy can read, and anything else as it is."""
+    return values.detach().cpu() if isinstance(values, torch.Tensor) else values
+
+
+def _refuse_dates(X):
+    if X.dtype.kind in "mM":
+        raise ValueError(
+            f"X has dtype {X.dtype}, which is no number. Make numbers of dates and durations, such "
+            "as days since a first one."
+        )
 
 
 def _refuse_masked(name, values):

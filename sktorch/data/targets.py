@@ -178,7 +178,13 @@ class Values:
         n_columns = None if y.ndim == 1 else y.shape[1]
         if scaling is None:
             return cls(n_columns, np.zeros(columns.shape[1]), np.ones(columns.shape[1]))
-        scaler = StandardScaler().fit(columns, sample_weight=weight)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaler = StandardScaler().fit(columns, sample_weight=weight)
+        if not (np.isfinite(scaler.mean_).all() and np.isfinite(scaler.scale_).all()):
+            raise ValueError(
+                f"y has values from {y.min():g} to {y.max():g}, too large to be standardised. "
+                "Divide y by a number, or set target_scaling=None."
+            )
         if scaling == "mean":
             mean = np.where(scaler.mean_ > 0, scaler.mean_, 1.0)
             return cls(n_columns, np.zeros_like(mean), mean)

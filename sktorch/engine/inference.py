@@ -1,5 +1,6 @@
 """What a fitted net gives for rows it has not seen."""
 
+import numpy as np
 import torch
 
 from sktorch.data.tensors import as_tensor
@@ -45,7 +46,13 @@ def outputs(net, X, dtype, device, decoder=None):
     chunks = [range(n_rows)[i : i + _CHUNK_ROWS] for i in range(0, n_rows, _CHUNK_ROWS)]
     with torch.inference_mode():
         parts = [y_pred for _, y_pred in in_memory(chunk, chunks, len, _halves, device)]
-    return torch.cat(parts).double().numpy()
+    y_pred = torch.cat(parts).double().numpy()
+    if np.isnan(y_pred).any():
+        raise ValueError(
+            f"net gives NaN for {np.isnan(y_pred).any(axis=1).sum()} of {n_rows} rows of X, of "
+            "which it was fitted on no such. Look for values of X far outside of the training data."
+        )
+    return y_pred
 
 
 def _halves(rows):

@@ -8,11 +8,15 @@ from itertools import islice
 import torch
 
 from sktorch.engine.memory import halves, in_memory, is_shortage, n_rows, shortage_of_fit
+from sktorch.engine.probe import PROBE_ROWS
 from sktorch.engine.snapshot import restore_callbacks
 from sktorch.engine.step import eval_step, step_for
 from sktorch.exceptions import FitDivergedError
 
 __all__ = ["gradients", "groups_of", "run"]
+
+# A loss that is larger than before training by this factor is one that blew up.
+_BLOWN_UP = 1e3
 
 
 @contextmanager
@@ -41,6 +45,7 @@ def run(state):
     for module in state.modules:
         module.eval()
     check_weights(state)
+    check_outcome(state)
 
 
 def run_epochs(state):
@@ -177,6 +182,19 @@ def check_weights(state):
     if not finite.all():
         raise FitDivergedError(
             f"weights are no longer finite after epoch {state.epoch}. {_remedy(state)}"
+        )
+
+
+@torch.no_grad()
+def check_outcome(state):
+    """Refuse a net that is worse by far than it was before training."""
+    drawn = state.stream.states
+    loss = eval_step(state, state.train.head(PROBE_ROWS))[0].item()
+    state.stream.states = drawn
+    if not loss <= _BLOWN_UP * (1 + abs(state.first_loss)):
+        raise FitDivergedError(
+            f"the loss of the first rows was {state.first_loss:.3g} before training and is "
+            f"{loss:.3g} after epoch {state.epoch}. {_remedy(state)}"
         )
 
 

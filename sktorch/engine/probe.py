@@ -1,6 +1,7 @@
 """A look at the net and the loss before the first step, so that misfits have a name."""
 
 import math
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from sktorch.data.tensors import as_tensor
 from sktorch.engine.memory import is_shortage
 from sktorch.nets import first_layer, float_dtype, reads_ids
+from sktorch.specs import user_level
 
 __all__ = [
     "PROBE_ROWS",
@@ -153,10 +155,13 @@ class Trial(NamedTuple):
         be a layer.
     writes : bool
         Whether the net or the loss wrote to what it was given.
+    loss : float
+        What it was.
     """
 
     is_random: bool
     writes: bool
+    loss: float
 
 
 def probe_training(net, objective, batch, stream):
@@ -182,7 +187,8 @@ def probe_training(net, objective, batch, stream):
     before = stream.states
     versions = batch.x._version, batch.y._version
     with stream:
-        check_loss(objective, forward_or_explain(net, batch.x), batch)
+        loss = check_loss(objective, forward_or_explain(net, batch.x), batch)
+        check_gradients(loss, modules)
     after, stream.states = stream.states, before
     with torch.no_grad():
         for buffer, value in zip(buffers, kept, strict=True):
@@ -190,11 +196,36 @@ def probe_training(net, objective, batch, stream):
     return Trial(
         is_random=any(not torch.equal(a, b) for a, b in zip(after, before, strict=True)),
         writes=(batch.x._version, batch.y._version) != versions,
+        loss=loss.item(),
     )
 
 
+def check_gradients(loss, modules):
+    """Refuse a net that cannot be differentiated; warn of one that cannot learn."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    try:
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    except Exception as error:
+        if is_shortage(error):
+            raise
+        raise ValueError(
+            f"net: the backward of {type(modules[0]).__name__} failed: {type(error).__name__}: "
+            f"{error} Check that its forward changes nothing in place that it still needs."
+        ) from error
+    if loss != 0 and not any(
+        (g.coalesce().values() if g.is_sparse else g).any() for g in gradients if g is not None
+    ):
+        warnings.warn(
+            "net: no parameter has a gradient other than zero on the first rows, so that nothing "
+            "will be learned. Check for activations that are zero for all of X (ReLU after large "
+            "negative biases), and for operations such as round or sign.",
+            UserWarning,
+            stacklevel=user_level(),
+        )
+
+
 def check_loss(objective, y_pred, batch):
-    """Refuse a loss that fails, is not finite or cannot be differentiated."""
+    """Return the loss; refuse one that fails, is not finite or cannot be differentiated."""
     try:
         loss = objective(y_pred, batch.y, batch.weight, batch.total)
     except Exception as error:
@@ -215,3 +246,4 @@ def check_loss(objective, y_pred, batch):
             f"loss is {loss.item()} on the first rows before any training. Check that y holds "
             "values this loss can take, and that net gives what the loss expects."
         )
+    return loss

@@ -1,5 +1,6 @@
 """What one fit holds while it runs."""
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class FitState:
         Column of the history that decides which epoch was the best.
     mode : {"min", "max"}
     train_metrics, valid_metrics : MetricSet or None
+    first_loss : float
+        Loss of a few rows before training.
     max_epochs : int
         Epochs of this run, beyond those already in ``history``.
     callbacks : list of Callback
@@ -88,6 +91,7 @@ class FitState:
     mode: str = "min"
     train_metrics: MetricSet | None = None
     valid_metrics: MetricSet | None = None
+    first_loss: float = math.inf
     max_epochs: int = 1
     callbacks: list[Callback] = field(default_factory=list)
     history: History = field(default_factory=History)
