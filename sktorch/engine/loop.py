@@ -7,7 +7,9 @@ from itertools import islice
 
 import torch
 
-from sktorch.engine.step import eval_step, step_for
+from sktorch.engine.plan import plan_step
+from sktorch.engine.step import eval_step
+from sktorch.engine.threads import threads_for, using_threads
 from sktorch.exceptions import FitDivergedError
 
 __all__ = ["gradients", "groups_of", "run"]
@@ -22,10 +24,12 @@ def gradients():
 
 def run(state):
     """Train until the budget is spent or a callback stops the fit; leave the net in eval mode."""
+    n_threads = threads_for(state)
     for module in state.modules:
         module.train()
     try:
-        run_epochs(state)
+        with using_threads(n_threads):
+            run_epochs(state)
     except BaseException:
         notify(state, "on_fit_abort")
         raise
@@ -38,6 +42,7 @@ def run_epochs(state):
     """Run epochs, and the hooks around them."""
     notify(state, "on_fit_begin")
     for _ in range(state.max_epochs):
+        plan_step(state)
         state.epoch += 1
         notify(state, "on_epoch_begin")
         state.history.append(run_epoch(state))
@@ -65,7 +70,7 @@ def train_epoch(state):
     """Take one step a batch, or a group of batches; return the means over samples by name."""
     if state.average is not None:
         state.average.use(averages=False)
-    step, metrics = step_for(state), state.train_metrics
+    step, metrics = state.step, state.train_metrics
     begin, end = state.hooks["on_batch_begin"], state.hooks["on_batch_end"]
     losses, totals = [], []
     for batches in groups_of(state.accumulation, state.train):

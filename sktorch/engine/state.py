@@ -15,6 +15,7 @@ from sktorch.engine.average import WeightAverage
 from sktorch.engine.measure import MetricSet
 from sktorch.engine.precision import Full
 from sktorch.engine.randomness import RandomStream
+from sktorch.engine.step import closure_step, train_step
 from sktorch.history import History
 from sktorch.objective import Objective
 from sktorch.optim import needs_closure
@@ -62,6 +63,10 @@ class FitState:
         The current epoch; the first is 1.
     stop_reason : str or None
         Set by a callback to end the fit after the current epoch.
+    compile : bool or "auto"
+        Whether the step is still to be compiled.
+    step : callable
+        One update; see ``train_step``.
     """
 
     net: nn.Module
@@ -88,6 +93,8 @@ class FitState:
     history: History = field(default_factory=History)
     epoch: int = 0
     stop_reason: str | None = None
+    compile: bool | str = False
+    step: Callable | None = None
 
     def __post_init__(self):
         groups = self.optimizer.param_groups
@@ -97,7 +104,7 @@ class FitState:
         schedule = None if self.scheduler is None else (type(self.scheduler).__name__, rates)
         self._kinds = (type(self.optimizer).__name__, schedule)
         self.hooks = {hook: overriding(self.callbacks, hook) for hook in HOOKS}
-        self.needs_closure = needs_closure(self.optimizer)
+        self.step = self.step or (closure_step if needs_closure(self.optimizer) else train_step)
         # Entered around each forward of training.
         self.randomness = self.stream if self.is_random else nullcontext()
         self.before_update = self._before_update()
