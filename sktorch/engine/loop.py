@@ -8,9 +8,11 @@ from itertools import islice
 import torch
 
 from sktorch.engine.memory import halves, in_memory, is_shortage, n_rows, shortage_of_fit
+from sktorch.engine.plan import plan_step
 from sktorch.engine.probe import PROBE_ROWS
 from sktorch.engine.snapshot import restore_callbacks
-from sktorch.engine.step import eval_step, step_for
+from sktorch.engine.step import eval_step
+from sktorch.engine.threads import threads_for, using_threads
 from sktorch.exceptions import FitDivergedError
 
 __all__ = ["gradients", "groups_of", "run"]
@@ -28,10 +30,12 @@ def gradients():
 
 def run(state):
     """Train until the budget is spent or a callback stops the fit; leave the net in eval mode."""
+    n_threads = threads_for(state)
     for module in state.modules:
         module.train()
     try:
-        run_epochs(state)
+        with using_threads(n_threads):
+            run_epochs(state)
     except BaseException as error:
         notify(state, "on_fit_abort")
         if not is_shortage(error):
@@ -41,7 +45,7 @@ def run(state):
         short = False
     if short:
         # Outside of the handler, whose error keeps alive what the failed step has computed.
-        raise shortage_of_fit(state, step_for(state))
+        raise shortage_of_fit(state)
     for module in state.modules:
         module.eval()
     check_weights(state)
@@ -53,6 +57,7 @@ def run_epochs(state):
     notify(state, "on_fit_begin")
     restore_callbacks(state)
     for _ in range(state.max_epochs):
+        plan_step(state)
         state.epoch += 1
         notify(state, "on_epoch_begin")
         state.history.append(run_epoch(state))
@@ -82,7 +87,7 @@ def train_epoch(state):
     """Take one step a batch, or a group of batches; return the means over samples by name."""
     if state.average is not None:
         state.average.use(averages=False)
-    step, metrics = step_for(state), state.train_metrics
+    step, metrics = state.step, state.train_metrics
     begin, end = state.hooks["on_batch_begin"], state.hooks["on_batch_end"]
     losses, totals = [], []
     for batches in groups_of(state.accumulation, state.train):

@@ -92,15 +92,8 @@ def _free(device):
         torch.accelerator.memory.empty_cache()
 
 
-def shortage_of_fit(state, step):
-    """Return an error that says which batch size would fit; the fit is over, and its net undone.
-
-    Parameters
-    ----------
-    state : FitState
-    step : callable
-        ``(state, batches) -> outcomes``, as in ``sktorch.engine.step``.
-    """
+def shortage_of_fit(state):
+    """Return an error that says which batch size would fit; the fit is over, and its net undone."""
     rows = given = state.train.sizes[0]
     fits = False
     while rows > 1 and not fits:
@@ -108,7 +101,7 @@ def shortage_of_fit(state, step):
         for parameter in state.parameters:
             parameter.grad = None
         _free(state.device)
-        fits = _attempt(lambda n: step(state, [state.train.head(n)]), rows) is not None
+        fits = _attempt(lambda n: state.step(state, [state.train.head(n)]), rows) is not None
     advice = f"A batch_size of {rows} would fit"
     if fits:
         advice += (

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import torch
 
+from sktorch.engine.step import closure_step, train_step
 from sktorch.specs import user_level
 
 __all__ = ["restore_callbacks", "restore_snapshot", "take_snapshot"]
@@ -44,6 +45,7 @@ def take_snapshot(state):
             "kept": {n: state.kept[id(c)] for n, c in names.items() if id(c) in state.kept},
             "callbacks": {name: callback.state_dict() for name, callback in names.items()},
             "device": str(state.device),
+            "compile": state.compile if state.step in (train_step, closure_step) else True,
         }
     )
 
@@ -82,6 +84,8 @@ def restore_snapshot(state, snapshot):
     state.stop_reason = snapshot["stop_reason"]
     state.max_epochs = 0 if state.stop_reason else state.max_epochs - state.epoch
     state.resumed = snapshot["callbacks"]
+    # What "auto" has decided holds.
+    state.compile = snapshot["compile"]
 
 
 def restore_callbacks(state):

@@ -17,6 +17,7 @@ from sktorch.engine.measure import MetricSet
 from sktorch.engine.precision import Full
 from sktorch.engine.randomness import RandomStream
 from sktorch.engine.snapshot import take_snapshot
+from sktorch.engine.step import closure_step, train_step
 from sktorch.history import History
 from sktorch.objective import Objective
 from sktorch.optim import needs_closure
@@ -70,6 +71,10 @@ class FitState:
         Returns what a checkpoint is to tell of the fit beside its state, in a dict.
     resumed : dict
         States of callbacks, of a fit that goes on from a checkpoint.
+    compile : bool or "auto"
+        Whether the step is still to be compiled.
+    step : callable
+        One update; see ``train_step``.
     """
 
     net: nn.Module
@@ -99,6 +104,8 @@ class FitState:
     stop_reason: str | None = None
     origin: Callable = dict
     resumed: dict = field(default_factory=dict)
+    compile: bool | str = False
+    step: Callable | None = None
 
     def __post_init__(self):
         groups = self.optimizer.param_groups
@@ -108,7 +115,7 @@ class FitState:
         schedule = None if self.scheduler is None else (type(self.scheduler).__name__, rates)
         self._kinds = (type(self.optimizer).__name__, schedule)
         self.hooks = {hook: overriding(self.callbacks, hook) for hook in HOOKS}
-        self.needs_closure = needs_closure(self.optimizer)
+        self.step = self.step or (closure_step if needs_closure(self.optimizer) else train_step)
         # Entered around each forward of training.
         self.randomness = self.stream if self.is_random else nullcontext()
         self.before_update = self._before_update()
