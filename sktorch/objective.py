@@ -115,6 +115,11 @@ def build_objective(loss, arguments, entry, **sizes):
         built = loss(**arguments)
         if isinstance(built, nn.Module):
             return _module_objective(built)
+        if not callable(built):
+            raise ValueError(
+                f"loss: objects of {describe(loss)} cannot be called. Pass a class that has "
+                "__call__(y_pred, y_true), or a torch.nn.Module."
+            )
         return _callable_objective(built, built, None, describe(loss), (loss, arguments))
     check_arguments(loss, arguments, "loss", reserved=("y_pred", "y_true"))
     function = partial(loss, **arguments)

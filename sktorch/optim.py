@@ -282,7 +282,8 @@ def build_scheduler(scheduler, arguments, optimizer, *, max_epochs, steps_per_ep
     except (TypeError, ValueError) as error:
         given = ", ".join(f"lr_scheduler__{name}={value!r}" for name, value in arguments.items())
         raise ValueError(
-            f"lr_scheduler: {describe(kind)} refused {given or 'to go without parameters'}: {error}"
+            f"lr_scheduler: {describe(kind)} refused {given or 'to go without parameters'}: "
+            f"{error}. Set its arguments as lr_scheduler__<argument>."
         ) from error
     if issubclass(kind, lr_scheduler.ReduceLROnPlateau):
         return built, "plateau"

@@ -133,7 +133,10 @@ def _plain_labels(y):
     """Flatten a column, and give an array of objects the dtype of what it holds."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
-    if y.dtype == object and y.size and not isinstance(y.flat[0], str):
+    if y.dtype == object and not all(isinstance(label, str) for label in y.flat):
+        n_missing = sum(label is None for label in y.flat)
+        if n_missing:
+            raise ValueError(f"y has {n_missing} missing labels (None). Leave out their rows.")
         kinds = {isinstance(label, str) for label in y.flat}
         if len(kinds) > 1:
             raise ValueError(

@@ -122,6 +122,13 @@ def _meaning(settings, loss, y_pred):
 def new_precision(settings, net, optimizer, device):
     """Return how the forward of training computes."""
     if settings.precision is None:
+        if float_dtype(net) is torch.float16:
+            warnings.warn(
+                "net is of float16, in which small updates are lost and training fails easily. "
+                'Make it float32 (dtype="float32") and set precision="float16" or "bfloat16".',
+                UserWarning,
+                stacklevel=user_level(),
+            )
         return Full()
     if float_dtype(net) is not torch.float32:
         raise ValueError(

@@ -8,6 +8,7 @@ import torch
 
 from sktorch.data.tensors import as_tensor
 from sktorch.engine.memory import is_shortage
+from sktorch.engine.placement import check_ids
 from sktorch.nets import first_layer, float_dtype, reads_ids
 from sktorch.specs import user_level
 
@@ -65,7 +66,9 @@ def probe_net(net, X, device):
     net.eval()
     dtype = torch.int64 if reads_ids(net) else float_dtype(net)
     try:
-        y_pred = forward_or_explain(net, as_tensor(X, dtype, device, "X", copy=True))
+        x = as_tensor(X, dtype, device, "X", copy=True)
+        check_ids(net, x)
+        y_pred = forward_or_explain(net, x)
     except ValueError as error:
         if dtype is torch.int64 or X.dtype.kind not in "iu":
             raise
@@ -77,6 +80,11 @@ def probe_net(net, X, device):
     check_output(net, y_pred, X.shape[0])
     with torch.no_grad():
         one = net(as_tensor(X[:1], dtype, device, "X", copy=True))
+    if one.ndim == y_pred.ndim and len(one) != 1:
+        raise ValueError(
+            f"net gives {len(one)} rows for one sample: its forward makes something of a fixed "
+            "number of rows. Let it go by the batch, as in len(x)."
+        )
     if one.shape != (1, *y_pred.shape[1:]):
         raise ValueError(
             f"net gives shape {tuple(one.shape)} for one sample and {tuple(y_pred.shape)} for "
@@ -85,17 +93,17 @@ def probe_net(net, X, device):
     return dtype, y_pred
 
 
-def check_output(net, y_pred, n_samples):
+def check_output(net, y_pred, n_samples, when="in eval mode"):
     """Refuse an output that is not one row of finite scores for each sample."""
     if not isinstance(y_pred, torch.Tensor):
         raise ValueError(
-            f"net must return a tensor, got {type(y_pred).__name__} from {type(net).__name__}. "
-            "Return the prediction alone."
+            f"net must return a tensor, got {type(y_pred).__name__} from {type(net).__name__} "
+            f"{when}. Return the prediction alone."
         )
     if y_pred.ndim not in (1, 2) or y_pred.shape[0] != n_samples:
         raise ValueError(
             f"net must return shape (n_samples, n_outputs) or (n_samples,), got "
-            f"{tuple(y_pred.shape)} for {n_samples} samples."
+            f"{tuple(y_pred.shape)} for {n_samples} samples {when}."
         )
     if not y_pred.is_floating_point():
         raise ValueError(
@@ -104,8 +112,8 @@ def check_output(net, y_pred, n_samples):
         )
     if not torch.isfinite(y_pred).all():
         raise ValueError(
-            "net gives values that are not finite on the first rows of X before any training. "
-            "Check its initial weights and its forward."
+            "net gives values that are not finite on the first rows of X before any training, "
+            f"{when}. Check its initial weights and its forward."
         )
 
 
@@ -187,7 +195,9 @@ def probe_training(net, objective, batch, stream):
     before = stream.states
     versions = batch.x._version, batch.y._version
     with stream:
-        loss = check_loss(objective, forward_or_explain(net, batch.x), batch)
+        y_pred = forward_or_explain(net, batch.x)
+        check_output(net, y_pred, len(batch.y), "in training mode")
+        loss = check_loss(objective, y_pred, batch)
         check_gradients(loss, modules)
     after, stream.states = stream.states, before
     with torch.no_grad():

@@ -29,6 +29,27 @@ BAD_PARAMETERS = {
     "lr None": ({"lr": None}, r"(?i)lr|learning.?rate"),
     "lr of 1e6": ({"lr": 1e6, "optimizer": "sgd"}, r"(?i)lr|learning|solver"),
     "lr of 1e30": ({"lr": 1e30}, r"(?i)lr|learning|solver"),
+    "lr of True": ({"lr": True}, r"(?i)lr|learning_rate"),
+    "lr of an array": ({"lr": np.ones(2)}, r"(?i)lr|learning_rate"),
+    "max_epochs True": ({"max_epochs": True}, r"(?i)max_epochs|max_iter"),
+    "batch_size True": ({"batch_size": True}, r"(?i)batch_size"),
+    "optimizer's lr beside lr": ({"optimizer__lr": 0.1}, r"(?i)optimizer__lr|lr"),
+    "optimizer None": ({"optimizer": None}, r"(?i)optimizer|solver"),
+    "loss None": ({"loss": None}, r"(?i)loss"),
+    "net None": ({"net": None}, r"(?i)net|module"),
+    "verbose of a text": ({"verbose": "loud"}, r"(?i)verbose"),
+    "random_state negative": ({"random_state": -1}, r"(?i)random_state|seed"),
+    "restore_best of a text": ({"restore_best": "yes"}, r"restore_best"),
+    "warm_start of a text": ({"warm_start": "yes"}, r"warm_start"),
+    "scheduler of another class": ({"lr_scheduler": dict}, r"lr_scheduler"),
+    "scheduler's function that returns nothing": (
+        {"lr_scheduler": lambda o: None},
+        r"lr_scheduler",
+    ),
+    "metrics twice": ({"metrics": ["accuracy", "accuracy"]}, r"metrics"),
+    "metrics of a name that is taken": ({"metrics": {"loss": "accuracy"}}, r"metrics.*loss"),
+    "weight_decay by a function of texts": ({"weight_decay": lambda n, p: "a"}, r"weight_decay"),
+    "weights of a class missing": ({"class_weight": {0: 1.0, 7: 2.0}}, r"class_weight"),
     "max_epochs 0": ({"max_epochs": 0}, r"(?i)max_epochs|max_iter"),
     "max_epochs -1": ({"max_epochs": -1}, r"(?i)max_epochs|max_iter"),
     "max_epochs 2.5": ({"max_epochs": 2.5}, r"(?i)max_epochs|max_iter"),
@@ -115,6 +136,27 @@ case(
     "a range of Poisson",
     regresses(y=R - 10, loss="poisson"),
     error=r"(?i)y must|loss",
+)
+NUMBERS = {"lr": np.float32(0.05), "max_epochs": np.int64(30), "batch_size": np.int32(64)}
+case("parameters", "numbers of numpy", fits(**NUMBERS), right=learns)
+case("parameters", "a RandomState", fits(random_state=np.random.RandomState(0)), right=learns)
+case(
+    "parameters",
+    "a target scaling unknown",
+    regresses(target_scaling="robust"),
+    error=r"target_scaling",
+)
+case(
+    "parameters",
+    "a loss of labels for values",
+    regresses(loss="focal"),
+    error=r"loss.*squared_error",
+)
+case(
+    "parameters",
+    "a quantile out of range",
+    regresses(loss="quantile", loss__q=1.5),
+    error=r"loss__",
 )
 case("parameters", "more rows a batch than there are", fits(batch_size=10_000), right=learns)
 case("parameters", "batches of one row", fits(batch_size=1, max_epochs=5, lr=0.01), right=learns)
