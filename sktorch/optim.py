@@ -291,7 +291,13 @@ def build_scheduler(scheduler, arguments, optimizer, *, max_epochs, steps_per_ep
 
 
 def _built_by(function, optimizer):
-    built = function(optimizer)
+    try:
+        built = function(optimizer)
+    except Exception as error:
+        raise ValueError(
+            f"lr_scheduler: {describe(function)} raised {type(error).__name__}: {error}. It is "
+            "called with the optimizer."
+        ) from error
     if not isinstance(built, lr_scheduler.LRScheduler):
         raise ValueError(
             f"lr_scheduler: {describe(function)} must return a scheduler of torch.optim for the "

@@ -199,3 +199,11 @@ def test_a_regressor_keeps_its_units(diabetes):
     X, y = diabetes
     reg = TorchRegressor(max_epochs=3).fit(X, y)
     assert np.array_equal(by_joblib(reg).predict(X), reg.predict(X))
+
+
+def test_a_model_of_an_accelerator_trains_on_without_it(breast_cancer):
+    X, y = breast_cancer
+    clf = TorchClassifier(DroppingMLP, max_epochs=1, random_state=0).fit(X, y)
+    # A device has a generator of its own, whose state is stored too.
+    clf._progress["dropout"] = [*clf._progress["dropout"], torch.zeros(16, dtype=torch.uint8)]
+    assert by_joblib(clf).partial_fit(X, y).n_iter_ == 2

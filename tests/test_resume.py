@@ -13,6 +13,7 @@ from torch import nn
 
 from sktorch import TorchClassifier, TorchRegressor
 from sktorch.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, LearningRateMonitor
+from sktorch.digest import digest
 from sktorch.exceptions import DamagedModelError
 from sktorch.optim import OPTIMIZERS, SCHEDULERS
 
@@ -431,6 +432,7 @@ def test_a_checkpoint_is_read_without_running_code(tmp_path):
     assert {"net", "epoch", "history", "progress", "seeds", "fingerprint"} <= {*state}
 
 
+@pytest.mark.slow
 def test_no_kill_leaves_an_unreadable_file_or_another_result():
     path = Path(__file__).with_name("kills.py")
     command = [sys.executable, str(path), "--kills", "10"]
@@ -439,3 +441,35 @@ def test_no_kill_leaves_an_unreadable_file_or_another_result():
     assert found["kills"] == "10", done.stdout
     assert (found["unreadable"], found["different"]) == ("0", "0"), done.stdout
     assert int(found["resumed"]) >= 1
+
+
+def test_an_interrupt_while_a_file_is_written_leaves_the_files_before(tmp_path, monkeypatch):
+    whole = fit({})
+    calls = []
+
+    def interrupt(descriptor):
+        calls.append(descriptor)
+        # Two for each file: its content, and its name in the directory.
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit({}, callbacks=[Checkpoint(tmp_path, keep_best=9)])
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        f"epoch-000{epoch}.pt" for epoch in (1, 2, 3)
+    ]
+    assert_same_bits(fit({}, resume_from=tmp_path), whole)
+
+
+def test_a_checkpoint_of_another_device_goes_on_here_with_a_warning(tmp_path):
+    fit({"max_epochs": 3, "net": DroppingMLP}, callbacks=[Checkpoint(tmp_path)])
+    path = tmp_path / "epoch-0003.pt"
+    content = torch.load(path, weights_only=True)
+    content["device"] = "cuda:0"
+    content["progress"]["dropout"].append(torch.zeros(16, dtype=torch.uint8))
+    del content["sha256"]
+    torch.save({**content, "sha256": digest(content)}, path)
+    with pytest.warns(UserWarning, match=r"written on device cuda:0 .* on cpu.*device='cuda:0'"):
+        resumed = fit({"net": DroppingMLP}, resume_from=tmp_path)
+    assert_same_bits(resumed, fit({"net": DroppingMLP}))
