@@ -12,57 +12,17 @@ import numpy as np
 import torch
 from torch.func import functionalize
 
-from sktorch.engine.functional import FunctionalStep
+from sktorch.engine.functional import FunctionalStep, Numbers
 from sktorch.engine.step import train_step
 from sktorch.engine.structure import structure
 
-__all__ = ["CannotCompileError", "CompiledStep", "Numbers", "is_known", "program_of"]
+__all__ = ["CannotCompileError", "CompiledStep", "is_known", "program_of"]
 
 _MOST_PROGRAMS = 64
 
 
 class CannotCompileError(Exception):
     """Says why a step cannot be compiled; never leaves the engine."""
-
-
-class Numbers:
-    """The numbers of one fit or of a stack, as the tensors that a ``FunctionalStep`` takes.
-
-    Parameters
-    ----------
-    step : FunctionalStep
-    states : list of FitState
-        One, unless ``step`` is stacked.
-    """
-
-    def __init__(self, step, states):
-        self.step = step
-        self.states = states
-        self.now = None
-        device = states[0].device
-        self.dtype = torch.float32 if device.type == "mps" else torch.float64
-        self.table = self._tensor([step.table(state) for state in states]).to(device)
-        if step.stacked:
-            self.table = self.table.transpose(0, 1).contiguous()
-        self.loss = self._tensor([step.loss_numbers(state) for state in states]).to(device)
-        if not step.stacked:
-            self.table, self.loss = self.table[0], self.loss[0]
-        self.now = self._read()
-
-    def _tensor(self, values):
-        return torch.tensor(values, dtype=self.dtype)
-
-    def _read(self):
-        numbers = self.step.update.numbers
-        return [[numbers(g) for g in state.optimizer.param_groups] for state in self.states]
-
-    def refresh(self):
-        """Take over what schedules and callbacks have changed."""
-        now = self._read()
-        if now != self.now:
-            self.now = now
-            table = self._tensor([self.step.table(state) for state in self.states])
-            self.table.copy_(table.transpose(0, 1) if self.step.stacked else table[0])
 
 
 class CompiledStep:

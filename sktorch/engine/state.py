@@ -63,6 +63,10 @@ class FitState:
         The current epoch; the first is 1.
     stop_reason : str or None
         Set by a callback to end the fit after the current epoch.
+    epochs_left : int
+        Epochs still to run.
+    rates : dict of str to float
+        Learning rates that the current epoch began with, by column of the history.
     compile : bool or "auto"
         Whether the step is still to be compiled.
     step : callable
@@ -93,6 +97,8 @@ class FitState:
     history: History = field(default_factory=History)
     epoch: int = 0
     stop_reason: str | None = None
+    epochs_left: int = 0
+    rates: dict[str, float] = field(default_factory=dict)
     compile: bool | str = False
     step: Callable | None = None
 
