@@ -4,8 +4,8 @@ import torch
 
 from sktorch.engine.loop import weighted_mean
 from sktorch.engine.measure import Readout, new_metrics
-from sktorch.engine.memory import halves, in_memory, n_rows
 from sktorch.engine.placement import place
+from sktorch.engine.shortage import halves, in_memory, n_rows
 from sktorch.objective import decoder_of
 
 __all__ = ["measure"]

@@ -1,5 +1,6 @@
 """The training step as a function of tensors: for a compiler, and for many nets at once."""
 
+from functools import partial
 from itertools import islice
 
 import torch
@@ -7,7 +8,7 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from sktorch.engine.updates import find_update
 
-__all__ = ["FunctionalStep"]
+__all__ = ["FunctionalStep", "Numbers"]
 
 
 class FunctionalStep:
@@ -20,6 +21,8 @@ class FunctionalStep:
     ----------
     state : FitState
         The fit, or one of a stack.
+    net : nn.Module, optional
+        What to call; by default the net of ``state``.
     stacked : bool, default=False
         Whether each tensor has a leading axis of members.
     penalised, clips : bool, optional
@@ -28,8 +31,17 @@ class FunctionalStep:
         Whether arguments of the loss are tensors; some of torch's losses take floats only.
     """
 
-    def __init__(self, state, *, stacked=False, penalised=None, clips=None, tensor_numbers=True):
-        self.net = state.net
+    def __init__(
+        self,
+        state,
+        *,
+        net=None,
+        stacked=False,
+        penalised=None,
+        clips=None,
+        tensor_numbers=True,
+    ):
+        self.net = state.net if net is None else net
         self.objective = state.objective
         self.precision = state.precision
         self.update = find_update(state.optimizer)
@@ -46,6 +58,9 @@ class FunctionalStep:
 
     def tensors(self, state):
         """Return the tensors of ``state`` that are computed with, in the order of ``__call__``."""
+        return [tensor.detach() for tensor in self._held(state)]
+
+    def _held(self, state):
         slots = [
             slot
             for parameter in state.parameters
@@ -53,11 +68,16 @@ class FunctionalStep:
         ]
         named = dict(state.net.named_parameters())
         return [
-            *(p.detach() for p in state.parameters),
+            *state.parameters,
             *state.net.buffers(),
-            *(named[name].detach() for name in self.fixed),
+            *(named[name] for name in self.fixed),
             *slots,
         ]
+
+    def place(self, state, tensors):
+        """Let ``state`` hold other tensors, in the order of ``tensors``."""
+        for own, tensor in zip(self._held(state), tensors, strict=True):
+            own.data = tensor
 
     def table(self, state):
         """Return the numbers of each parameter: lists, one for each row of the table."""
@@ -84,8 +104,7 @@ class FunctionalStep:
         Parameters
         ----------
         tensors : list of Tensor
-            As from ``tensors``, each with a leading axis of members in a stack; there, slots that
-            are numbers have the shape that broadcasts over their parameter.
+            As from ``tensors``, each with a leading axis of members in a stack.
         table : Tensor of shape (n_rows, n_parameters) or (n_rows, n_members, n_parameters)
         loss_numbers : Tensor of shape (n_numbers,) or (n_members, n_numbers)
         x, y, weight, total
@@ -100,9 +119,9 @@ class FunctionalStep:
         parameters, buffers, fixed = (
             list(islice(parts, len(names))) for names in (self.names, self.buffers, self.fixed)
         )
-        gradients, (loss, (y_pred, moved)) = self._differentiate(
-            parameters, buffers, fixed, loss_numbers, x, y, weight, total
-        )
+        held = (parameters, buffers, fixed, loss_numbers)
+        step = grad_and_value(self._loss, has_aux=True)
+        gradients, (loss, (y_pred, moved)) = self._mapped(step, held, (x, y, weight, total))
         for buffer, after in zip(buffers, moved, strict=True):
             buffer.copy_(after)
         numbers = [self._numbers(table, k, p) for k, p in enumerate(parameters)]
@@ -116,22 +135,33 @@ class FunctionalStep:
             gradients = self._clipped(gradients, limits)
         n_slots = len(self.update.slot_names())
         for p, g, n in zip(parameters, gradients, numbers, strict=True):
-            self.update(p, g, list(islice(parts, n_slots)), **n)
+            slots = [self._broadcast(slot, p) for slot in islice(parts, n_slots)]
+            self.update(p, g, slots, **n)
         return loss, y_pred
 
-    def _differentiate(self, parameters, buffers, fixed, loss_numbers, *batch):
-        step = grad_and_value(self._loss, has_aux=True)
+    def evaluate(self, tensors, loss_numbers, x, y, weight, total):
+        """Return loss and prediction, as ``eval_step`` does; parameters as for a call."""
+        parts = iter(tensors)
+        names = (self.names, self.buffers, self.fixed)
+        held = [list(islice(parts, len(part))) for part in names]
+        function = partial(self._loss, forward=_as_is)
+        loss, (y_pred, _) = self._mapped(function, (*held, loss_numbers), (x, y, weight, total))
+        return loss, y_pred
+
+    def _mapped(self, function, held, batch):
+        """Call ``function``, or map it over the members."""
         if self.stacked:
             of_batch = [0 if isinstance(part, torch.Tensor) else None for part in batch]
-            step = vmap(step, (0, 0, 0, 0, *of_batch), randomness="different")
-        return step(parameters, buffers, fixed, loss_numbers, *batch)
+            function = vmap(function, (0, 0, 0, 0, *of_batch), randomness="different")
+        return function(*held, *batch)
 
-    def _loss(self, parameters, buffers, fixed, loss_numbers, x, y, weight, total):
+    def _loss(self, parameters, buffers, fixed, loss_numbers, x, y, weight, total, forward=None):
         # Copies, because what a transform of torch did not wrap cannot be written to in it.
         buffers = [buffer.clone() for buffer in buffers]
         names = (*self.names, *self.buffers, *self.fixed)
         held = dict(zip(names, (*parameters, *buffers, *fixed), strict=True))
-        y_pred = self.precision.forward(lambda x: functional_call(self.net, held, (x,)), x)
+        forward = forward or self.precision.forward
+        y_pred = forward(lambda x: functional_call(self.net, held, (x,)), x)
         numbers = dict(zip(self.numbers, loss_numbers.unbind(), strict=True))
         loss = self.objective(y_pred, y, weight, total, **numbers)
         return loss, (y_pred, buffers)
@@ -145,6 +175,12 @@ class FunctionalStep:
             columns = columns.reshape(len(names), -1, *[1] * (parameter.ndim - 1))
         return dict(zip(names, columns.unbind(), strict=True))
 
+    def _broadcast(self, slot, parameter):
+        """Return a slot of one number for each member in a shape that broadcasts."""
+        if self.stacked and slot.ndim < parameter.ndim:
+            return slot.reshape(-1, *[1] * (parameter.ndim - 1))
+        return slot
+
     def _clipped(self, gradients, limits):
         """Scale gradients so that the norm of all together is at most the limit."""
         axis = int(self.stacked)
@@ -155,3 +191,47 @@ class FunctionalStep:
             own = norm.reshape(limit.shape)
             clipped.append(g * (limit / (own + 1e-6)).clamp(max=1.0).to(g.dtype))
         return clipped
+
+
+def _as_is(net, x):
+    return net(x)
+
+
+class Numbers:
+    """The numbers of one fit or of a stack, as the tensors that a ``FunctionalStep`` takes.
+
+    Parameters
+    ----------
+    step : FunctionalStep
+    states : list of FitState
+        One, unless ``step`` is stacked.
+    """
+
+    def __init__(self, step, states):
+        self.step = step
+        self.states = states
+        self.now = None
+        device = states[0].device
+        self.dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.table = self._tensor([step.table(state) for state in states]).to(device)
+        if step.stacked:
+            self.table = self.table.transpose(0, 1).contiguous()
+        self.loss = self._tensor([step.loss_numbers(state) for state in states]).to(device)
+        if not step.stacked:
+            self.table, self.loss = self.table[0], self.loss[0]
+        self.now = self._read()
+
+    def _tensor(self, values):
+        return torch.tensor(values, dtype=self.dtype)
+
+    def _read(self):
+        numbers = self.step.update.numbers
+        return [[numbers(g) for g in state.optimizer.param_groups] for state in self.states]
+
+    def refresh(self):
+        """Take over what schedules and callbacks have changed."""
+        now = self._read()
+        if now != self.now:
+            self.now = now
+            table = self._tensor([self.step.table(state) for state in self.states])
+            self.table.copy_(table.transpose(0, 1) if self.step.stacked else table[0])

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from sktorch.data.tensors import as_tensor
-from sktorch.engine.memory import in_memory
 from sktorch.engine.placement import check_ids
 from sktorch.engine.probe import forward_or_explain
+from sktorch.engine.shortage import in_memory
 
 __all__ = ["outputs"]
 

@@ -7,15 +7,26 @@ from itertools import islice
 
 import torch
 
-from sktorch.engine.memory import halves, in_memory, is_shortage, n_rows, shortage_of_fit
 from sktorch.engine.plan import plan_step
 from sktorch.engine.probe import PROBE_ROWS
+from sktorch.engine.shortage import halves, in_memory, is_shortage, n_rows, shortage_of_fit
 from sktorch.engine.snapshot import restore_callbacks
 from sktorch.engine.step import eval_step
 from sktorch.engine.threads import threads_for, using_threads
 from sktorch.exceptions import FitDivergedError
 
-__all__ = ["gradients", "groups_of", "run"]
+__all__ = [
+    "aborting",
+    "begin",
+    "begin_epoch",
+    "check_weights",
+    "end",
+    "end_epoch",
+    "gradients",
+    "groups_of",
+    "run",
+    "weighted_mean",
+]
 
 # A loss that is larger than before training by this factor is one that blew up.
 _BLOWN_UP = 1e3
@@ -30,57 +41,84 @@ def gradients():
 
 def run(state):
     """Train until the budget is spent or a callback stops the fit; leave the net in eval mode."""
-    n_threads = threads_for(state)
-    for module in state.modules:
-        module.train()
     try:
-        with using_threads(n_threads):
-            run_epochs(state)
-    except BaseException as error:
-        notify(state, "on_fit_abort")
+        run_epochs(state)
+    except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise
-        short = True
     else:
-        short = False
-    if short:
-        # Outside of the handler, whose error keeps alive what the failed step has computed.
-        raise shortage_of_fit(state)
-    for module in state.modules:
-        module.eval()
-    check_weights(state)
-    check_outcome(state)
+        check_weights(state)
+        return
+    # Outside of the handler, whose error keeps alive what the failed step has computed.
+    raise shortage_of_fit(state)
 
 
 def run_epochs(state):
-    """Run epochs, and the hooks around them."""
+    """Run epochs, and what comes before and after them."""
+    with aborting(state), using_threads(threads_for(state)):
+        begin(state)
+        while state.epochs_left:
+            plan_step(state)
+            begin_epoch(state)
+            started = time.perf_counter()
+            losses = compute_epoch(state)
+            end_epoch(state, losses, time.perf_counter() - started)
+        end(state)
+
+
+@contextmanager
+def aborting(state):
+    """Tell callbacks where a fit fails or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        notify(state, "on_fit_abort")
+        raise
+
+
+def begin(state):
+    """Prepare for the first epoch."""
+    state.epochs_left = state.max_epochs
+    for module in state.modules:
+        module.train()
     notify(state, "on_fit_begin")
     restore_callbacks(state)
-    for _ in range(state.max_epochs):
-        plan_step(state)
-        state.epoch += 1
-        notify(state, "on_epoch_begin")
-        state.history.append(run_epoch(state))
-        notify(state, "on_epoch_end")
-        if not state.stop_reason:
-            schedule(state)
-        notify(state, "on_checkpoint")
-        if state.stop_reason:
-            break
-    notify(state, "on_fit_end")
 
 
-def run_epoch(state):
-    """Run one epoch and return its row of the history."""
-    started = time.perf_counter()
-    rates = state.learning_rates()
+def begin_epoch(state):
+    """Count an epoch and note the learning rates it begins with."""
+    state.epoch += 1
+    notify(state, "on_epoch_begin")
+    state.rates = state.learning_rates()
+
+
+def compute_epoch(state):
+    """Train and validate; return a number for each loss and metric, by name."""
     values = train_epoch(state)
     if state.valid is not None:
         values |= validate(state)
     # The epoch's only read from the device.
-    row = dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True))
-    check_losses(state, row)
-    return {"epoch": state.epoch, **row, **rates, "epoch_time": time.perf_counter() - started}
+    return dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True))
+
+
+def end_epoch(state, values, seconds):
+    """Record an epoch, and see whether there is to be another."""
+    check_losses(state, values)
+    state.history.append({"epoch": state.epoch, **values, **state.rates, "epoch_time": seconds})
+    notify(state, "on_epoch_end")
+    state.epochs_left -= 1
+    if state.stop_reason:
+        state.epochs_left = 0
+    else:
+        schedule(state)
+    notify(state, "on_checkpoint")
+
+
+def end(state):
+    """Leave the net as it is to be used."""
+    notify(state, "on_fit_end")
+    for module in state.modules:
+        module.eval()
 
 
 def train_epoch(state):
@@ -182,19 +220,15 @@ def check_losses(state, values):
 
 
 def check_weights(state):
-    """Refuse to return a net whose weights are not finite."""
+    """Refuse to return a net whose weights are not finite, or that is worse than before by far."""
     finite = torch.stack([torch.isfinite(p.detach()).all() for p in state.parameters])
     if not finite.all():
         raise FitDivergedError(
             f"weights are no longer finite after epoch {state.epoch}. {_remedy(state)}"
         )
-
-
-@torch.no_grad()
-def check_outcome(state):
-    """Refuse a net that is worse by far than it was before training."""
     drawn = state.stream.states
-    loss = eval_step(state, state.train.head(PROBE_ROWS))[0].item()
+    with torch.no_grad():
+        loss = eval_step(state, state.train.head(PROBE_ROWS))[0].item()
     state.stream.states = drawn
     if not loss <= _BLOWN_UP * (1 + abs(state.first_loss)):
         raise FitDivergedError(

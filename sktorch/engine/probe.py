@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 
 from sktorch.data.tensors import as_tensor
-from sktorch.engine.memory import is_shortage
 from sktorch.engine.placement import check_ids
+from sktorch.engine.shortage import is_shortage
 from sktorch.nets import first_layer, float_dtype, reads_ids
 from sktorch.specs import user_level
 

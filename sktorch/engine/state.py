@@ -71,6 +71,10 @@ class FitState:
         Returns what a checkpoint is to tell of the fit beside its state, in a dict.
     resumed : dict
         States of callbacks, of a fit that goes on from a checkpoint.
+    epochs_left : int
+        Epochs still to run.
+    rates : dict of str to float
+        Learning rates that the current epoch began with, by column of the history.
     compile : bool or "auto"
         Whether the step is still to be compiled.
     step : callable
@@ -104,6 +108,8 @@ class FitState:
     stop_reason: str | None = None
     origin: Callable = dict
     resumed: dict = field(default_factory=dict)
+    epochs_left: int = 0
+    rates: dict[str, float] = field(default_factory=dict)
     compile: bool | str = False
     step: Callable | None = None
 
@@ -138,6 +144,13 @@ class FitState:
             stages.append(lambda: nn.utils.clip_grad_norm_(self.parameters, self.clip_norm))
         stages += [partial(hook, self) for hook in self.hooks["on_gradients"]]
         return stages
+
+    def drop_callbacks(self, kind):
+        """Do without the callbacks of a class; return them."""
+        dropped = [callback for callback in self.callbacks if isinstance(callback, kind)]
+        self.callbacks = [callback for callback in self.callbacks if callback not in dropped]
+        self.hooks = {hook: overriding(self.callbacks, hook) for hook in HOOKS}
+        return dropped
 
     def follow_average(self, average):
         """Evaluate and end with the weights of ``average``, updated after each step."""

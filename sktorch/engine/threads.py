@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-__all__ = ["threads_for", "using_threads"]
+__all__ = ["forward_flops", "threads_for", "using_threads"]
 
 # Operations in a forward below which threads cost more to meet than they save.
 _ENOUGH_FLOPS = 1e6
@@ -38,12 +38,16 @@ def threads_for(state):
     layers = (nn.RNNBase, nn.Transformer)
     if state.device.type != "cpu" or n_threads == 1 or _has(state.net, layers):
         return n_threads
-    n_rows = 2
+    return 1 if forward_flops(state) < _ENOUGH_FLOPS else n_threads
+
+
+def forward_flops(state):
+    """Return the operations of the net in the forward of a training batch."""
     state.net.eval()
+    batch = state.train.head(2)
     with _Counter() as counter, torch.no_grad(), state.stream.undone():
-        state.net(state.train.head(n_rows).x)
-    flops = counter.total * state.train.sizes[0] / min(n_rows, sum(state.train.sizes))
-    return 1 if flops < _ENOUGH_FLOPS else n_threads
+        state.net(batch.x)
+    return counter.total * state.train.sizes[0] / len(batch.x)
 
 
 def _has(net, kinds):
