@@ -68,5 +68,6 @@ def find_checkpoint(folder, settings, fingerprint):
 
 
 def _own_folders(callbacks):
-    items = [item[1] if isinstance(item, tuple) else item for item in callbacks or ()]
+    given = [] if callbacks is None else callbacks
+    items = [item[1] if isinstance(item, tuple) else item for item in given]
     return [Path(item.dirname).resolve() for item in items if isinstance(item, Checkpoint)]
