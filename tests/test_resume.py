@@ -60,6 +60,37 @@ class Tempered(nn.Module):
         return nn.functional.cross_entropy(y_pred * self.log_t.exp(), y_true, reduction="none")
 
 
+class Tiring(torch.optim.SGD):
+    """Keeps what it knows in its groups, as schedule-free optimizers do."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["steps"] = group.get("steps", 0) + 1
+            group["lr"] = group["given_lr"] / group["steps"]
+        super().step(closure)
+
+
+class Unfreezes(Callback):
+    """Lets a part of the net learn from the second epoch on."""
+
+    unfreezes = True
+
+    def on_epoch_begin(self, state):
+        if state.epoch == 2:
+            state.net.hidden.requires_grad_(True)
+
+
+def half_frozen(n_features_in, n_outputs):
+    net = UserMLP(n_features_in, n_outputs)
+    net.hidden.requires_grad_(False)
+    return net
+
+
+def steep(y_pred, y_true):
+    """Return a loss whose gradients overflow float16 until they are scaled down."""
+    return 1e3 * nn.functional.cross_entropy(y_pred, y_true, reduction="none")
+
+
 def fit(settings, data=(X, Y), callbacks=(), **arguments):
     estimator = settings.get("estimator", TorchClassifier)
     settings = {k: v for k, v in {**BASE, **settings}.items() if k != "estimator"}
@@ -103,7 +134,9 @@ CASES = {
     "adaptive softmax": {"loss": "adaptive_log_softmax"},
     "average": {"ema_decay": 0.9, "lr": 0.1},
     "accumulation and clip": {"grad_accumulation_steps": 3, "grad_clip_norm": 0.5, "l1": 1e-3},
-    "float16": {"precision": "float16", "lr": 1e-3},
+    "float16": {"precision": "float16", "lr": 1e-3, "loss": steep},
+    "optimizer that knows something by its groups": {"optimizer": Tiring, "lr": 0.1},
+    "unfrozen on the way": {"net": half_frozen, "callbacks": [Unfreezes()]},
     "bfloat16": {"net": lambda: UserMLP(4, 3).to(torch.bfloat16), "optimizer": "adamw"},
     "rules": {"lr": {"hidden.*": 1e-3, "*": 1e-2}, "weight_decay": 0.1, "optimizer": "adamw"},
     "own stopper": {"callbacks": [EarlyStopping("train_loss", patience=3, min_delta=0.05)]},
