@@ -237,7 +237,7 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
         rows, _ = draft._encode(target, rows, None)
         if fitted:
             self._require_stored("loss")
-        earlier = copy.deepcopy((self.net_, self._loss_module)) if fitted else None
+        earlier = self._trained_modules() if fitted else None
         seeds = Seeds.draw(self.random_state)
         watch = Watch("train_loss")
         measures = named_metrics(self.metrics, target.problem)
@@ -315,7 +315,12 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
                 "warm_start=True goes on with the net of the fit before, which was given as "
                 f"{self._net_given}, not as {self._describe_net()}. Set warm_start=False."
             )
-        return copy.deepcopy((self.net_, self._loss_module))
+        return self._trained_modules()
+
+    def _trained_modules(self):
+        """Return copies of the net and of the loss, which can be trained on wherever this is."""
+        with gradients():
+            return copy.deepcopy((self.net_, self._loss_module))
 
     def _fitted(self, draft, state, target, signature, watch):
         """Return the fitted attributes, as of now; before the first epoch those to predict with."""

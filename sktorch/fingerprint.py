@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+import numpy as np
 import torch
 from scipy import sparse
 
@@ -33,7 +34,7 @@ class Fingerprint:
         kept = {k: v for k, v in self._parameters.items() if k not in MAY_CHANGE}
         return {
             **{name: (_shown(value), digest(_identity(value))) for name, value in kept.items()},
-            **{name: (_outline(value), digest(value)) for name, value in self._data.items()},
+            **{n: (_outline(v), digest(_content(v))) for n, v in self._data.items()},
         }
 
     def differences(self, stored):
@@ -60,6 +61,13 @@ def _identity(value):
     return [repr(value), tensors, [b for b in value.buffers() if not _is_lazy(b)]]
 
 
+def _content(values):
+    """Return arrays as they are; of other data, which may be read from anywhere, what it is."""
+    if values is None or isinstance(values, np.ndarray) or sparse.issparse(values):
+        return values
+    return _outline(values)
+
+
 def _parameters(module):
     return [(name, p) for name, p in module.named_parameters() if not _is_lazy(p)]
 
@@ -77,6 +85,7 @@ def _outline(values):
     if values is None:
         return "not given"
     if not hasattr(values, "shape"):
-        return describe(type(values))
+        length = f" of length {len(values)}" if hasattr(values, "__len__") else ""
+        return f"{describe(type(values))}{length}"
     kind = "sparse" if sparse.issparse(values) else "an array"
     return f"{kind} of shape {tuple(values.shape)} and dtype {values.dtype}"

@@ -4,6 +4,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sktorch.data.targets import Labels, Values
+from sktorch.engine.loop import gradients
 from sktorch.engine.parts import LAST_LAYERS
 from sktorch.engine.rebuild import load_exactly, rebuild_net, tensors_of, trial_output
 from sktorch.history import History
@@ -106,6 +107,12 @@ class Storable:
             If it was saved by another class, or in a format of a later version; or if ``net`` is
             needed, does not fit the weights, or computes something else than what was saved.
         """
+        # What is made in inference mode cannot be trained on.
+        with gradients():
+            return cls._read(path, net)
+
+    @classmethod
+    def _read(cls, path, net):
         document, tensors = read_model(path)
         if document["estimator"] != cls.__name__:
             raise ValueError(
@@ -214,7 +221,8 @@ class Storable:
         return freeze(super().__getstate__())
 
     def __setstate__(self, state):
-        state = thaw(state)
+        with gradients():
+            state = thaw(state)
         if "net_" in state:
             state["device_"] = torch.device("cpu")
         super().__setstate__(state)

@@ -450,6 +450,14 @@ def test_a_failed_resume_leaves_the_model_before(tmp_path):
     assert np.array_equal(clf.predict_proba(X), before)
 
 
+def test_a_fit_is_resumed_in_inference_mode(tmp_path):
+    whole = fit({})
+    fit({"max_epochs": 3}, callbacks=[Checkpoint(tmp_path)])
+    with torch.inference_mode():
+        resumed = fit({}, resume_from=tmp_path)
+    assert_same_bits(resumed, whole)
+
+
 def test_partial_fit_goes_on_from_a_resumed_fit_as_from_the_whole(tmp_path):
     whole = fit({})
     fit({"max_epochs": 3}, callbacks=[Checkpoint(tmp_path)])

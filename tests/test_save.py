@@ -398,3 +398,15 @@ def test_loading_runs_no_code_of_the_file(tmp_path):
     )
     path = [sys.executable, "-c", code, str(tmp_path / "model")]
     subprocess.run(path, check=True, cwd=Path(__file__).parent)
+
+
+@pytest.mark.parametrize("way", ["load", "pickle"])
+def test_what_is_read_in_inference_mode_can_be_trained_on(way, tmp_path):
+    clf = TorchClassifier(max_epochs=1).fit(X, Y)
+    clf.save(tmp_path / "model")
+    stored = pickle.dumps(clf)
+    with torch.inference_mode():
+        again = (
+            pickle.loads(stored) if way == "pickle" else TorchClassifier.load(tmp_path / "model")
+        )
+    assert again.partial_fit(X, Y).n_iter_ == 2

@@ -140,7 +140,9 @@ def newest_checkpoint(folder):
 
 def _read(path):
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # What is made in inference mode cannot be trained on.
+        with torch.inference_mode(False):
+            content = torch.load(path, map_location="cpu", weights_only=True)
         stored = content.pop("sha256")
     except Exception as error:
         raise DamagedModelError(

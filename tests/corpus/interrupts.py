@@ -4,6 +4,7 @@ import warnings
 from contextlib import suppress
 
 import numpy as np
+import torch
 from torch import nn
 
 from corpus.case import X, Y, case, fits, fitted, holds, learns
@@ -279,6 +280,24 @@ def _leaves_random_numbers(lib):
     return np.array_equal(np.random.get_state()[1], before)
 
 
+def _in_inference_mode(lib):
+    """Parts and warm starts train where the caller has turned gradients off for good."""
+    if not hasattr(lib.clf(), "partial_fit"):
+        raise NotApplicable("partial_fit")
+    model = lib.clf(max_epochs=20)
+    with torch.inference_mode():
+        model.fit(*DATA)
+        for _ in range(20):
+            model.partial_fit(*DATA)
+        return model.score(*DATA)
+
+
+def _warm_in_inference_mode(lib):
+    model = lib.clf(max_epochs=20, warm_start=True)
+    with torch.inference_mode():
+        return model.fit(*DATA).fit(*DATA).score(*DATA)
+
+
 def _changed_net(lib):
     if lib.name != "sktorch":
         raise NotApplicable("a net by name")
@@ -338,3 +357,5 @@ case(
     callback_that(KeyboardInterrupt(), "on_epoch_end"),
     right=holds,
 )
+case("between fits", "parts in inference mode", _in_inference_mode, right=learns)
+case("between fits", "a warm start in inference mode", _warm_in_inference_mode, right=learns)
