@@ -27,7 +27,7 @@ from sktorch.engine.shortage import explained_shortage
 from sktorch.engine.snapshot import restore_snapshot
 from sktorch.fingerprint import Fingerprint
 from sktorch.interop.foreign import prepare_callbacks
-from sktorch.interop.joblib import run
+from sktorch.interop.meeting import run
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
 from sktorch.metrics import named_metrics
 from sktorch.objective import decoder_of
