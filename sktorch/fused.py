@@ -14,15 +14,15 @@ __all__ = ["FUSED"]
 class _Fused:
     """Mixin that goes straight to the fused kernel once every parameter has its state.
 
-    The step of torch is taken instead while it has not: in the first step, where a parameter
-    has no gradient, with a closure, with hooks, and under a gradient scaler.
+    The step of torch is taken instead while it has not, where a parameter has no gradient, with a
+    closure, with hooks, and under a gradient scaler.
     """
 
     _sorted = None
 
     def step(self, closure=None):
         """Update the parameters, as torch's own class does."""
-        if self._sorted is None or closure is not None or self._needs_torch():
+        if closure is not None or self._needs_torch() or not self._is_sorted():
             return self._torch_step(closure)
         gradients = [[p.grad for p in params] for _, params, *_ in self._sorted]
         if any(g is None for group in gradients for g in group):
@@ -39,15 +39,15 @@ class _Fused:
         step = super().step.__func__
         if not getattr(step, "hooked", False):
             step = Optimizer.profile_hook_step(step)
-        loss = step(self, closure)
-        try:
-            self._sorted = [self._sort(group, group["params"]) for group in self.param_groups]
-        except KeyError:
-            self._sorted = None
-        return loss
+        return step(self, closure)
 
-    def _states(self, params, key):
-        return [self.state.get(p, {})[key] for p in params]
+    def _is_sorted(self):
+        """Sort parameters and states where that is still to do; tell whether all have theirs."""
+        if self._sorted is None:
+            parts = [self._sort(group) for group in self.param_groups]
+            if all(len(params) == len(group["params"]) for group, params, *_ in parts):
+                self._sorted = parts
+        return self._sorted is not None
 
     def _needs_torch(self):
         scaled = getattr(self, "found_inf", None) is not None
@@ -60,12 +60,10 @@ class _Fused:
 
 
 class _FusedAdam(_Fused):
-    def _sort(self, group, params):
-        keys = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
-        states = [
-            [] if key == "max_exp_avg_sq" and not group["amsgrad"] else self._states(params, key)
-            for key in keys
-        ]
+    def _sort(self, group):
+        params, grads, *states = ([] for _ in range(6))
+        # Torch's own, which makes the state of a parameter at its first gradient.
+        self._init_group(group, params, grads, *states)
         return group, params, *states
 
     def _update(self, group, params, grads, exp_avg, exp_avg_sq, largest, steps):
@@ -90,8 +88,10 @@ class _FusedAdam(_Fused):
 
 
 class _FusedSGD(_Fused):
-    def _sort(self, group, params):
-        buffers = self._states(params, "momentum_buffer") if group["momentum"] else []
+    def _sort(self, group):
+        # The first step makes the momentum, in a way of its own.
+        params = [p for p in group["params"] if not group["momentum"] or self.state.get(p)]
+        buffers = [self.state[p]["momentum_buffer"] for p in params] if group["momentum"] else []
         return group, params, buffers
 
     def _update(self, group, params, grads, buffers):
