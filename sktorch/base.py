@@ -4,6 +4,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sktorch.callbacks import EarlyStopping, PrintLog, ProgressBar
-from sktorch.data.checks import Rows, check_rows, check_X
+from sktorch.data.checks import check_rows, check_X
 from sktorch.data.split import hold_out
 from sktorch.engine.build import build
 from sktorch.engine.evaluation import measure
@@ -398,12 +399,13 @@ def _encoded(target, rows, factors):
     if factors is not None:
         weight = factors[y] if weight is None else factors[y] * weight
     if weight is None:
-        return Rows(rows.X, y)
+        return replace(rows, y=y)
     if not weight.any():
         raise ValueError("class_weight and sample_weight leave every row a weight of zero.")
     # Divided by the largest first: a mean of extreme weights may not be representable.
     weight = weight / weight.max()
-    rows = Rows(rows.X, y, weight / weight.mean())
+    weight /= weight.mean()
+    rows = replace(rows, y=y, weight=weight)
     return rows if weight.all() else rows.take(np.flatnonzero(weight))
 
 
@@ -413,7 +415,7 @@ def _split(rows, given, fraction, target, seeds):
         return rows, given
     strata = rows.y if target.stratified else None
     train, held_out = hold_out(len(rows), fraction, seeds.split, strata)
-    return rows.take(train), rows.take(held_out)
+    return rows.part(train), rows.part(held_out)
 
 
 def _input_attributes(estimator):
