@@ -45,8 +45,7 @@ class _Fused:
         """Sort parameters and states where that is still to do; tell whether all have theirs."""
         if self._sorted is None:
             parts = [self._sort(group) for group in self.param_groups]
-            if all(len(params) == len(group["params"]) for group, params, *_ in parts):
-                self._sorted = parts
+            self._sorted = parts if all(parts) else None
         return self._sorted is not None
 
     def _needs_torch(self):
@@ -61,13 +60,20 @@ class _Fused:
 
 class _FusedAdam(_Fused):
     def _sort(self, group):
-        params, grads, *states = ([] for _ in range(6))
+        params, grads, *states, steps = ([] for _ in range(6))
         # Torch's own, which makes the state of a parameter at its first gradient.
-        self._init_group(group, params, grads, *states)
-        return group, params, *states
+        self._init_group(group, params, grads, *states, steps)
+        if len(params) < len(group["params"]):
+            return None
+        # The counts of steps become views of one tensor, so that one call adds to all of them.
+        counts = torch.stack(steps)
+        steps = counts.unbind()
+        for param, step in zip(params, steps, strict=True):
+            self.state[param]["step"] = step
+        return group, params, *states, steps, counts
 
-    def _update(self, group, params, grads, exp_avg, exp_avg_sq, largest, steps):
-        torch._foreach_add_(steps, 1)
+    def _update(self, group, params, grads, exp_avg, exp_avg_sq, largest, steps, counts):
+        counts.add_(1)
         kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
         beta1, beta2 = group["betas"]
         kernel(
@@ -89,10 +95,12 @@ class _FusedAdam(_Fused):
 
 class _FusedSGD(_Fused):
     def _sort(self, group):
+        params = group["params"]
+        buffers = [self.state.get(p, {}).get("momentum_buffer") for p in params]
         # The first step makes the momentum, in a way of its own.
-        params = [p for p in group["params"] if not group["momentum"] or self.state.get(p)]
-        buffers = [self.state[p]["momentum_buffer"] for p in params] if group["momentum"] else []
-        return group, params, buffers
+        if group["momentum"] and any(buffer is None for buffer in buffers):
+            return None
+        return group, params, buffers if group["momentum"] else []
 
     def _update(self, group, params, grads, buffers):
         torch._fused_sgd_(

@@ -84,8 +84,10 @@ class Resident:
 
     def _gather(self, rows):
         """Return x, y and weight of some rows, copied."""
-        weight = None if self.weight is None else self.weight[rows]
-        return self.x[rows if self.index is None else self.index[rows]], self.y[rows], weight
+        # index_select copies row by row, many times faster than indexing does.
+        weight = None if self.weight is None else self.weight.index_select(0, rows)
+        x_rows = rows if self.index is None else self.index.index_select(0, rows)
+        return self.x.index_select(0, x_rows), self.y.index_select(0, rows), weight
 
     def _gathered_batches(self):
         batch_bytes = self.sizes[0] * (self.x[:1].nbytes + self.y[:1].nbytes)
