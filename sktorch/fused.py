@@ -61,19 +61,22 @@ class _Fused:
 class _FusedAdam(_Fused):
     def _sort(self, group):
         params, grads, *states, steps = ([] for _ in range(6))
+        is_first = not any(map(self.state.get, group["params"]))
         # Torch's own, which makes the state of a parameter at its first gradient.
         self._init_group(group, params, grads, *states, steps)
         if len(params) < len(group["params"]):
             return None
-        # The counts of steps become views of one tensor, so that one call adds to all of them.
-        counts = torch.stack(steps)
-        steps = counts.unbind()
-        for param, step in zip(params, steps, strict=True):
-            self.state[param]["step"] = step
+        counts = steps
+        if is_first and steps[0].is_cpu:
+            # Views of one tensor, to which one call adds; nobody else holds the counts yet.
+            counts = [torch.stack(steps)]
+            steps = counts[0].unbind()
+            for param, step in zip(params, steps, strict=True):
+                self.state[param]["step"] = step
         return group, params, *states, steps, counts
 
     def _update(self, group, params, grads, exp_avg, exp_avg_sq, largest, steps, counts):
-        counts.add_(1)
+        torch._foreach_add_(counts, 1)
         kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
         beta1, beta2 = group["betas"]
         kernel(

@@ -50,6 +50,7 @@ class FitSettings(ParametrizedEstimator):
         "callbacks": ["array-like", None],
         "verbose": ["verbose"],
         "device": [str, torch.device],
+        "compile": ["boolean", StrOptions({"auto"})],
         "dtype": [StrOptions({"auto", "float16", "bfloat16", "float32", "float64"})],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
@@ -92,6 +93,7 @@ class FitSettings(ParametrizedEstimator):
         device="auto",
         dtype="auto",
         precision=None,
+        compile=False,
         warm_start=False,
         random_state=None,
         **parameters,
@@ -123,6 +125,7 @@ class FitSettings(ParametrizedEstimator):
         self.device = device
         self.dtype = dtype
         self.precision = precision
+        self.compile = compile
         self.warm_start = warm_start
         self.random_state = random_state
         super().__init__(**parameters)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Batch", "Resident"]
+__all__ = ["Batch", "Resident", "total_of"]
 
 # Rows are gathered for many steps at once, which costs one indexing call instead of one a step;
 # this bounds what the copy takes.
@@ -67,13 +67,23 @@ class Resident:
         rows = torch.arange(n_rows, device=self.y.device)
         return next(slices(*self._gather(rows), [n_rows]))
 
+    def draw_order(self):
+        """Return the order of the next epoch, or None where rows keep theirs."""
+        if self.generator is None:
+            return None
+        return torch.randperm(len(self.y), generator=self.generator).to(self.y.device)
+
+    def x_rows(self, rows):
+        """Return where in ``x`` some samples are."""
+        return rows if self.index is None else self.index.index_select(0, rows)
+
     def __iter__(self):
         """Yield the batches of one epoch."""
-        if self.generator is None:
+        order = self.draw_order()
+        if order is None:
             for batch in slices(self.x, self.y, self.weight, self.sizes):
                 yield batch._replace(x=batch.x.clone(), y=batch.y.clone()) if self.copies else batch
             return
-        order = torch.randperm(len(self.y), generator=self.generator).to(self.y.device)
         n_batches = self._gathered_batches()
         start = 0
         for first in range(0, len(self.sizes), n_batches):
@@ -86,8 +96,7 @@ class Resident:
         """Return x, y and weight of some rows, copied."""
         # index_select copies row by row, many times faster than indexing does.
         weight = None if self.weight is None else self.weight.index_select(0, rows)
-        x_rows = rows if self.index is None else self.index.index_select(0, rows)
-        return self.x.index_select(0, x_rows), self.y.index_select(0, rows), weight
+        return self.x.index_select(0, self.x_rows(rows)), self.y.index_select(0, rows), weight
 
     def _gathered_batches(self):
         batch_bytes = self.sizes[0] * (self.x[:1].nbytes + self.y[:1].nbytes)
@@ -100,7 +109,13 @@ def slices(x, y, weight, sizes):
         for batch in zip(x.split(sizes), y.split(sizes), sizes, strict=True):
             yield Batch(batch[0], batch[1], None, batch[2])
         return
-    # A batch whose weights are all too small for the dtype adds nothing, rather than 0 / 0.
-    tiny = torch.finfo(weight.dtype).tiny
     for batch in zip(x.split(sizes), y.split(sizes), weight.split(sizes), strict=True):
-        yield Batch(*batch, batch[2].sum().clamp_(min=tiny))
+        yield Batch(*batch, total_of(batch[2], len(batch[2])))
+
+
+def total_of(weight, size):
+    """Return the total weight of each batch of ``size`` rows; ``weight`` is None or (..., size)."""
+    if weight is None:
+        return size
+    # A batch whose weights are all too small for the dtype adds nothing, rather than 0 / 0.
+    return weight.sum(-1).clamp_(min=torch.finfo(weight.dtype).tiny)
