@@ -10,7 +10,7 @@ class Predict:
     """Seconds for ``n_rows`` rows, in a net that was fitted before."""
 
     param_names = ("workload", "n_rows")
-    params = ([*WORKLOADS], [1, 20_000])
+    params = ([*WORKLOADS], [1, 5_000])
 
     def setup(self, workload, n_rows):
         work = WORKLOADS[workload]
