@@ -1,0 +1,36 @@
+"""How much memory there is, and how much a fit takes."""
+
+import os
+
+import torch
+
+__all__ = ["available_bytes", "bytes_of"]
+
+
+def available_bytes(device):
+    """Return how many bytes could be allocated on ``device``, or None where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def bytes_of(state):
+    """Return about how many bytes a fit holds as a member of a stack.
+
+    Its data, and its parameters as often as they are held: as they are, gradients, two slots of the
+    optimizer, the best so far and as the fit began.
+    """
+    held = sum(tensor.nbytes for module in state.modules for tensor in module.parameters())
+    parts = [part for part in (state.train, state.valid) if part is not None]
+    data = sum(t.nbytes for part in parts for t in (part.x, part.y, part.weight) if t is not None)
+    return 6 * held + data
