@@ -98,15 +98,16 @@ def steps_table(options):
                 else ""
                 for name in names
             ]
-            found = [ratios(seconds, *pair) for pair in STEP_RATIOS.values()]
-            row(net, n_threads, *times, *map(median_and_worst, found))
+            row(net, n_threads, *times, *(words(seconds, *pair) for pair in STEP_RATIOS.values()))
 
 
-def median_and_worst(found):
+def words(seconds, over, under):
+    """Return the median ratio and the worst: the largest to the raw loop, else the smallest."""
+    found = ratios(seconds, over, under)
     if found is None:
         return ""
-    worst = found.min() if np.median(found) > 1 else found.max()
-    return f"{np.median(found):.2f} ({worst:.2f})"
+    worst = max if under == "raw" else min
+    return f"{np.median(found):.2f} ({worst(found):.2f})"
 
 
 def fits_table(options):
@@ -225,7 +226,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*", default=[*TABLES], help=f"of {', '.join(TABLES)}")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=500, help="updates in a round, about")
+    parser.add_argument("--steps", type=int, default=1000, help="updates in a round, about")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     for name in options.tables:

@@ -4,6 +4,7 @@ Each loop takes ``(workload, epochs, device)`` and returns a function that predi
 values, so that a benchmark can tell whether a faster loop trained less.
 """
 
+import functools
 import importlib.util
 import warnings
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ class Workload:
     def has_images(self):
         return len(self.shape) == 3
 
+    @functools.cache  # noqa: B019
     def data(self):
         """Return X of float32, and labels of int64 or values of float32 that can be learned."""
         if self.has_images:
