@@ -24,7 +24,7 @@ from sktorch.engine.loop import gradients
 from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.parts import rebuild_objective
 from sktorch.interop.foreign import prepare_callbacks
-from sktorch.interop.joblib import run
+from sktorch.interop.meeting import run
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
 from sktorch.metrics import named_metrics
 from sktorch.objective import decoder_of
