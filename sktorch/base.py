@@ -4,6 +4,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sktorch.callbacks import EarlyStopping, PrintLog, ProgressBar
-from sktorch.data.checks import Rows, check_rows, check_X
+from sktorch.data.checks import check_rows, check_X
 from sktorch.data.split import hold_out
 from sktorch.engine.build import build
 from sktorch.engine.evaluation import measure
@@ -270,9 +271,13 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
 
     def _fingerprint(self, rows, given):
         """Return what a checkpoint of this fit is known by."""
-        data = {"X": rows.X, "y": rows.y, "sample_weight": rows.weight}
-        if given is not None:
-            data |= {"X_val": given.X, "y_val": given.y, "sample_weight_val": given.weight}
+
+        def data():
+            held = {"X": rows.X, "y": rows.y, "sample_weight": rows.weight}
+            if given is not None:
+                held |= {"X_val": given.X, "y_val": given.y, "sample_weight_val": given.weight}
+            return held
+
         return Fingerprint(self.get_params(deep=False), data)
 
     def _draft(self):
@@ -441,12 +446,13 @@ def _encoded(target, rows, factors):
     if factors is not None:
         weight = factors[y] if weight is None else factors[y] * weight
     if weight is None:
-        return Rows(rows.X, y)
+        return replace(rows, y=y)
     if not weight.any():
         raise ValueError("class_weight and sample_weight leave every row a weight of zero.")
     # Divided by the largest first: a mean of extreme weights may not be representable.
     weight = weight / weight.max()
-    rows = Rows(rows.X, y, weight / weight.mean())
+    weight /= weight.mean()
+    rows = replace(rows, y=y, weight=weight)
     return rows if weight.all() else rows.take(np.flatnonzero(weight))
 
 
@@ -456,7 +462,7 @@ def _split(rows, given, fraction, target, seeds):
         return rows, given
     strata = rows.y if target.stratified else None
     train, held_out = hold_out(len(rows), fraction, seeds.split, strata)
-    return rows.take(train), rows.take(held_out)
+    return rows.part(train), rows.part(held_out)
 
 
 def _input_attributes(estimator):

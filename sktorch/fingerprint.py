@@ -21,7 +21,8 @@ class Fingerprint:
     Parameters
     ----------
     parameters : dict
-    data : dict of str to array, sparse matrix or None
+    data : callable
+        Returns a dict of str to array, sparse matrix or None; it may copy them.
     """
 
     def __init__(self, parameters, data):
@@ -34,7 +35,7 @@ class Fingerprint:
         kept = {k: v for k, v in self._parameters.items() if k not in MAY_CHANGE}
         return {
             **{name: (_shown(value), digest(_identity(value))) for name, value in kept.items()},
-            **{n: (_outline(v), digest(_content(v))) for n, v in self._data.items()},
+            **{n: (_outline(v), digest(_content(v))) for n, v in self._data().items()},
         }
 
     def differences(self, stored):

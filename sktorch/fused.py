@@ -14,15 +14,15 @@ __all__ = ["FUSED"]
 class _Fused:
     """Mixin that goes straight to the fused kernel once every parameter has its state.
 
-    The step of torch is taken instead while it has not: in the first step, where a parameter
-    has no gradient, with a closure, with hooks, and under a gradient scaler.
+    The step of torch is taken instead while it has not, where a parameter has no gradient, with a
+    closure, with hooks, and under a gradient scaler.
     """
 
     _sorted = None
 
     def step(self, closure=None):
         """Update the parameters, as torch's own class does."""
-        if self._sorted is None or closure is not None or self._needs_torch():
+        if closure is not None or self._needs_torch() or not self._is_sorted():
             return self._torch_step(closure)
         gradients = [[p.grad for p in params] for _, params, *_ in self._sorted]
         if any(g is None for group in gradients for g in group):
@@ -39,15 +39,14 @@ class _Fused:
         step = super().step.__func__
         if not getattr(step, "hooked", False):
             step = Optimizer.profile_hook_step(step)
-        loss = step(self, closure)
-        try:
-            self._sorted = [self._sort(group, group["params"]) for group in self.param_groups]
-        except KeyError:
-            self._sorted = None
-        return loss
+        return step(self, closure)
 
-    def _states(self, params, key):
-        return [self.state.get(p, {})[key] for p in params]
+    def _is_sorted(self):
+        """Sort parameters and states where that is still to do; tell whether all have theirs."""
+        if self._sorted is None:
+            parts = [self._sort(group) for group in self.param_groups]
+            self._sorted = parts if all(parts) else None
+        return self._sorted is not None
 
     def _needs_torch(self):
         scaled = getattr(self, "found_inf", None) is not None
@@ -60,16 +59,24 @@ class _Fused:
 
 
 class _FusedAdam(_Fused):
-    def _sort(self, group, params):
-        keys = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
-        states = [
-            [] if key == "max_exp_avg_sq" and not group["amsgrad"] else self._states(params, key)
-            for key in keys
-        ]
-        return group, params, *states
+    def _sort(self, group):
+        params, grads, *states, steps = ([] for _ in range(6))
+        is_first = not any(map(self.state.get, group["params"]))
+        # Torch's own, which makes the state of a parameter at its first gradient.
+        self._init_group(group, params, grads, *states, steps)
+        if len(params) < len(group["params"]):
+            return None
+        counts = steps
+        if is_first and steps[0].is_cpu:
+            # Views of one tensor, to which one call adds; nobody else holds the counts yet.
+            counts = [torch.stack(steps)]
+            steps = counts[0].unbind()
+            for param, step in zip(params, steps, strict=True):
+                self.state[param]["step"] = step
+        return group, params, *states, steps, counts
 
-    def _update(self, group, params, grads, exp_avg, exp_avg_sq, largest, steps):
-        torch._foreach_add_(steps, 1)
+    def _update(self, group, params, grads, exp_avg, exp_avg_sq, largest, steps, counts):
+        torch._foreach_add_(counts, 1)
         kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
         beta1, beta2 = group["betas"]
         kernel(
@@ -90,9 +97,13 @@ class _FusedAdam(_Fused):
 
 
 class _FusedSGD(_Fused):
-    def _sort(self, group, params):
-        buffers = self._states(params, "momentum_buffer") if group["momentum"] else []
-        return group, params, buffers
+    def _sort(self, group):
+        params = group["params"]
+        buffers = [self.state.get(p, {}).get("momentum_buffer") for p in params]
+        # The first step makes the momentum, in a way of its own.
+        if group["momentum"] and any(buffer is None for buffer in buffers):
+            return None
+        return group, params, buffers if group["momentum"] else []
 
     def _update(self, group, params, grads, buffers):
         torch._fused_sgd_(

@@ -15,6 +15,16 @@ def is_better(value, reference, mode, min_delta=0.0):
     return gain > min_delta
 
 
+def _better_row(row, best, monitor, mode):
+    """Return the row with the better value, ``best`` where they are equal or ``row`` has none."""
+    if monitor not in row or best is None:
+        return row if best is None and monitor in row else best
+    reference = best[monitor]
+    if math.isnan(reference):
+        reference = math.inf if mode == "min" else -math.inf
+    return row if is_better(row[monitor], reference, mode) else best
+
+
 class History:
     """Rows of an ongoing fit.
 
@@ -26,6 +36,7 @@ class History:
 
     def __init__(self, rows=()):
         self.rows = list(rows)
+        self._best = {}
 
     def append(self, row):
         """Add the row of a finished epoch."""
@@ -38,13 +49,15 @@ class History:
 
     def best(self, monitor, mode):
         """Return the first row with the best value of ``monitor``; not all rows need have it."""
-        rows = [row for row in self.rows if monitor in row]
-        worst = math.inf if mode == "min" else -math.inf
-        best = None
-        for row in rows:
-            if is_better(row[monitor], worst if best is None else best[monitor], mode):
-                best = row
-        return rows[0] if best is None else best
+        # Asked each epoch, so that rows that are finished are looked at once.
+        n_finished = len(self.rows) - 1
+        # A text, since skops stores no other keys.
+        key = f"{mode} {monitor}"
+        seen, best = self._best.get(key, (0, None))
+        for row in self.rows[seen:n_finished]:
+            best = _better_row(row, best, monitor, mode)
+        self._best[key] = n_finished, best
+        return _better_row(self.last, best, monitor, mode)
 
     def to_frame(self):
         """Return a DataFrame of shape (n_epochs, n_columns); learning rate and time come last."""

@@ -1,6 +1,7 @@
 """The objective of a fit: a loss, its weights and its parameters, as one number a batch."""
 
 import copy
+import functools
 import inspect
 from functools import partial
 from numbers import Real
@@ -148,6 +149,7 @@ def _built_in_objective(arguments, entry, sizes):
     return Objective(mean, pointwise, None, numbers, (entry.pointwise, others))
 
 
+@functools.cache  # of functions in LOSSES
 def _defaults(function):
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}

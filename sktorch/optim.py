@@ -3,6 +3,7 @@
 ``OPTIMIZERS`` and ``SCHEDULERS`` are the registries: torch's own by their names in lower case.
 """
 
+import functools
 import inspect
 import math
 
@@ -152,7 +153,12 @@ def _one_group(groups):
 
 def needs_closure(optimizer):
     """Whether ``optimizer`` evaluates the loss several times a step."""
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return _needs_closure(type(optimizer))
+
+
+@functools.lru_cache(maxsize=128)
+def _needs_closure(kind):
+    closure = inspect.signature(kind.step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
 
 

@@ -34,6 +34,12 @@ class ParametrizedEstimator(BaseEstimator):
                 )
             setattr(self, name, value)
 
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls):
+        # A search asks some hundred times, and reading a signature costs as much as a small epoch.
+        return super()._get_param_names()
+
     def _is_prefixed(self, name):
         prefix, found, rest = name.partition("__")
         return bool(found and rest) and prefix in self._prefixes

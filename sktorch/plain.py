@@ -116,7 +116,10 @@ def from_plain(value, records=()):
 
 
 def _attributes(record):
-    return record._asdict() if hasattr(record, "_asdict") else vars(record)
+    """Return what a record is built from; what begins with an underscore follows from that."""
+    if hasattr(record, "_asdict"):
+        return record._asdict()
+    return {name: value for name, value in vars(record).items() if not name.startswith("_")}
 
 
 def _public_name(value):

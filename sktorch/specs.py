@@ -5,6 +5,7 @@ go through the same few functions, as do nets and optimizers, so that every
 misspelling is answered alike: with the list of what is valid.
 """
 
+import functools
 import inspect
 import sys
 from contextlib import contextmanager
@@ -41,6 +42,11 @@ def accepted_arguments(build):
     open_ended : bool
         True where the signature has ``**kwargs`` or cannot be read.
     """
+    # Only what belongs to a class is kept: a function may hold data, which must not outlive it.
+    return _class_arguments(build) if isinstance(build, type) else _read_arguments(build)
+
+
+def _read_arguments(build):
     try:
         parameters = inspect.signature(build).parameters.values()
     except (TypeError, ValueError):
@@ -49,6 +55,9 @@ def accepted_arguments(build):
     names = [p.name for p in parameters if p.kind in keyword]
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
     return names, open_ended
+
+
+_class_arguments = functools.lru_cache(maxsize=128)(_read_arguments)
 
 
 def check_arguments(build, given, parameter, reserved=()):
@@ -64,6 +73,8 @@ def check_arguments(build, given, parameter, reserved=()):
     reserved : iterable of str
         Arguments that sktorch fills itself and a user cannot set.
     """
+    if not given:
+        return
     names, open_ended = accepted_arguments(build)
     valid = [name for name in names if name not in reserved]
     for name in given:

@@ -9,7 +9,17 @@ ROOT = Path(sktorch.__file__).parent
 
 # A package is one storey: its own files may use each other, without a cycle.
 FLOORS = [
-    {"_version", "digest", "docstrings", "exceptions", "files", "fused", "rules", "specs"},
+    {
+        "_version",
+        "backward",
+        "digest",
+        "docstrings",
+        "exceptions",
+        "files",
+        "fused",
+        "rules",
+        "specs",
+    },
     {"history", "losses", "metrics", "nets", "optim", "penalties", "plain"},
     {
         "callbacks",

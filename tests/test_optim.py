@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from sktorch import TorchClassifier
+from sktorch.fused import FUSED
 from sktorch.optim import OPTIMIZERS, SCHEDULERS
 
 RNG = np.random.default_rng(0)
@@ -385,3 +386,33 @@ def test_a_range_test_says_what_it_needs():
         TorchClassifier().lr_find(X, Y, lr_min=1, lr_max=0.1)
     with pytest.raises(ValueError, match=r"lr_find: .*smaller lr_min"):
         TorchClassifier(optimizer="sgd").lr_find(X * 1e6, Y, lr_min=1e3, lr_max=1e6)
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_a_fused_optimizer_goes_where_torchs_goes_and_keeps_its_states(kind):
+    """What holds a state, such as a compiled step, sees every update of it."""
+
+    def weights(kind, fused):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        extra = {"momentum": 0.9, "dampening": 0.1} if issubclass(kind, torch.optim.SGD) else {}
+        optimizer = kind(net.parameters(), lr=0.1, weight_decay=0.01, fused=fused, **extra)
+        held = []
+        for step in range(6):
+            optimizer.zero_grad()
+            rows = torch.randn(5, 4)
+            # The third step leaves the last layer out.
+            (net[0](rows) if step == 2 else net(rows)).square().sum().backward()
+            optimizer.step()
+            if step == 0:
+                states = (optimizer.state[p] for p in net.parameters())
+                held = [{k: v.detach() for k, v in s.items() if v is not None} for s in states]
+        states = [optimizer.state[p] for p in net.parameters()]
+        for now, before in zip(states, held, strict=True):
+            assert all(torch.equal(now[name], before[name]) for name in before)
+        copies = [v.clone() for state in states for v in state.values() if v is not None]
+        return [p.detach() for p in net.parameters()], copies
+
+    for ours, theirs in zip(weights(FUSED[kind], True), weights(kind, True), strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            assert torch.equal(a, b)

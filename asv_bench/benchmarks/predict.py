@@ -7,19 +7,19 @@ from .workloads import WORKLOADS, sktorch
 
 
 class Predict:
-    """Seconds for ``n_rows`` rows of the tiny net."""
+    """Seconds for ``n_rows`` rows, in a net that was fitted before."""
 
-    param_names = ("n_rows",)
-    params = ([1, 1_000, 100_000],)
+    param_names = ("workload", "n_rows")
+    params = ([*WORKLOADS], [1, 5_000])
 
-    def setup(self, n_rows):
-        predict = sktorch(WORKLOADS["20-100-2, batch 64"], epochs=1)
-        self.clf = predict.__self__
-        self.X = np.random.default_rng(0).normal(size=(n_rows, 20)).astype(np.float32)
+    def setup(self, workload, n_rows):
+        work = WORKLOADS[workload]
+        self.est = sktorch(work, epochs=1).__self__
+        self.X = np.random.default_rng(0).normal(size=(n_rows, *work.shape)).astype(np.float32)
 
-    def time_predict(self, n_rows):
-        self.clf.predict(self.X)
+    def time_predict(self, workload, n_rows):
+        self.est.predict(self.X)
 
-    def time_bare_forward(self, n_rows):
+    def time_bare_forward(self, workload, n_rows):
         with torch.inference_mode():
-            self.clf.net_(torch.from_numpy(self.X)).numpy()
+            self.est.net_(torch.from_numpy(self.X)).numpy()

@@ -6,7 +6,7 @@ import io
 from sktorch import TorchClassifier
 from sktorch.callbacks import Callback
 
-from .workloads import WORKLOADS
+from .workloads import TINY, WORKLOADS
 
 
 class EveryBatch(Callback):
@@ -41,7 +41,7 @@ class Watching:
     params = ([*WAYS],)
 
     def setup(self, watched):
-        self.work = WORKLOADS["20-100-2, batch 64"]
+        self.work = WORKLOADS[TINY]
         self.data = self.work.data()
 
     def time_five_epochs(self, watched):

@@ -1,7 +1,7 @@
 """What a user may pass as X, y and weights, and what each is told when it does not fit."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,23 +17,41 @@ class Rows:
 
     Parameters
     ----------
-    X : ndarray or sparse matrix of shape (n_samples, ...)
+    source : ndarray or sparse matrix of shape (n, ...)
+        X, or what X is a part of.
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
     weight : ndarray of shape (n_samples,) or None
         None stands for equal weights.
+    index : ndarray of int, shape (n_samples,), or None
+        Which rows of ``source`` are in X; None for all.
     """
 
-    X: np.ndarray
+    source: np.ndarray
     y: np.ndarray
     weight: np.ndarray | None = None
+    index: np.ndarray | None = None
+
+    @property
+    def X(self):
+        """The samples, of shape (n_samples, ...): a copy, where they are a part of the source."""
+        return self.source if self.index is None else self.source[self.index]
 
     def __len__(self):
-        return self.X.shape[0]
+        return len(self.y)
+
+    def head(self, n):
+        """Return the first ``n`` samples."""
+        return self.source[:n] if self.index is None else self.source[self.index[:n]]
 
     def take(self, index):
-        """Return the rows of ``index``, an integer or boolean array."""
+        """Return the rows of ``index``, an integer array."""
+        return replace(self.part(index), source=self.X[index], index=None)
+
+    def part(self, index):
+        """Return the same without a copy of X."""
         weight = None if self.weight is None else self.weight[index]
-        return Rows(self.X[index], self.y[index], weight)
+        index = index if self.index is None else self.index[index]
+        return Rows(self.source, self.y[index], weight, index)
 
 
 def check_X(estimator, X, *, reset):

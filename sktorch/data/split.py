@@ -1,7 +1,6 @@
 """Which rows are held out to watch a fit."""
 
 import numpy as np
-from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
 __all__ = ["hold_out"]
 
@@ -15,8 +14,9 @@ def hold_out(n_samples, fraction, seed, strata=None):
     fraction : float
         Share of the rows to hold out, in (0, 1).
     seed : int
-    strata : ndarray of shape (n_samples,), optional
-        Class numbers whose shares both parts keep. A class of one sample is trained on.
+    strata : ndarray of int, shape (n_samples,), optional
+        Class numbers whose shares both parts keep, to a row. A class of one sample is trained on,
+        unless there are not enough others.
 
     Returns
     -------
@@ -29,17 +29,15 @@ def hold_out(n_samples, fraction, seed, strata=None):
             f"validation_fraction={fraction} of {n_samples} samples leaves none to train on. "
             "Pass a smaller validation_fraction, X_val and y_val, or early_stopping=False."
         )
-    rows = np.arange(n_samples)
-    splitter = ShuffleSplit
+    rng = np.random.RandomState(seed)
+    rows = rng.permutation(n_samples)
     if strata is not None:
-        counts = np.bincount(strata)
-        rows = np.flatnonzero(counts[strata] > 1)
-        n_classes = np.count_nonzero(counts > 1)
-        if min(n_held_out, len(rows) - n_held_out) >= n_classes:
-            splitter = StratifiedShuffleSplit
-        elif len(rows) <= n_held_out:
-            rows = np.arange(n_samples)
-    split = splitter(n_splits=1, test_size=n_held_out, random_state=seed)
-    _, chosen = next(split.split(rows, None if strata is None else strata[rows]))
-    held_out = np.sort(rows[chosen])
-    return np.setdiff1d(np.arange(n_samples), held_out), held_out
+        lone = np.bincount(strata)[strata[rows]] == 1
+        if n_samples - np.count_nonzero(lone) > n_held_out:
+            rows = rows[~lone]
+        rows = rows[np.argsort(strata[rows], kind="stable")]
+    # Rows at equal distances: in the order of the classes these are the share of each.
+    places = (np.arange(n_held_out) * len(rows) + rng.randint(len(rows))) // n_held_out
+    is_held_out = np.zeros(n_samples, dtype=bool)
+    is_held_out[rows[places]] = True
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)

@@ -19,7 +19,7 @@ def share_rows(parts):
     """
     known = {}
     for part in parts:
-        for name in ("x", "y", "weight"):
+        for name in ("x", "y", "weight", "index"):
             tensor = getattr(part, name)
             if tensor is None or not len(tensor):
                 continue
@@ -75,6 +75,7 @@ class _Nothing:
     """No rows, of the kind of others."""
 
     generator = None
+    index = None
     sizes = ()
 
     def __init__(self, parts):
@@ -126,7 +127,8 @@ def _gathered(parts, orders, bounds, name):
     done = {}
     for into, part, order, (start, stop) in zip(gathered, parts, orders, bounds, strict=True):
         source = getattr(part, name)
-        same = done.setdefault((id(source), id(order), start, stop), into)
+        index = part.index if name == "x" else None
+        same = done.setdefault((id(source), id(order), id(index), start, stop), into)
         if same is not into:
             into.copy_(same)
         elif stop == start:
@@ -134,5 +136,6 @@ def _gathered(parts, orders, bounds, name):
         elif order is None:
             into[: stop - start] = source[start:stop]
         else:
-            torch.index_select(source, 0, order[start:stop], out=into[: stop - start])
+            rows = order[start:stop] if index is None else part.x_rows(order[start:stop])
+            torch.index_select(source, 0, rows, out=into[: stop - start])
     return gathered

@@ -37,8 +37,9 @@ class Labels:
     def learn(cls, y, classes=None):
         """Read the kind of problem off ``y``, or off ``classes`` where they are given."""
         y = _plain_labels(y if classes is None else np.asarray(classes))
-        check_classification_targets(y)
-        if type_of_target(y) == "multilabel-indicator":
+        if not _are_plainly_labels(y):
+            check_classification_targets(y)
+        if y.ndim == 2 and type_of_target(y) == "multilabel-indicator":
             return cls(np.arange(y.shape[1]), "multilabel")
         if y.ndim == 2:
             raise ValueError(
@@ -127,6 +128,11 @@ class Labels:
         """Return labels, from what a loss gets for them in any layout."""
         y = np.asarray(y).astype(np.int64)
         return y if self.kind == "multilabel" else self.classes[y.reshape(len(y))]
+
+
+def _are_plainly_labels(y):
+    """Whether y is a column of few integers, bools or strings; the rest scikit-learn judges."""
+    return y.ndim == 1 and y.dtype.kind in "biuU" and 2 * len(np.unique(y)) <= len(y)
 
 
 def _plain_labels(y):

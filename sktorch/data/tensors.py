@@ -44,7 +44,10 @@ def _narrows(source, target):
 def _check_survived(values, array, name, dtype):
     short = str(dtype).removeprefix("torch.")
     if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
+        # The sum tells at no cost in memory, unless it overflows.
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = np.isfinite(array.sum()) or np.isfinite(array).all()
+        if not finite:
             raise ValueError(
                 f"{name} has values beyond the range of {short}, the dtype the net computes in. "
                 'Scale them (sklearn.preprocessing.StandardScaler), or set dtype="float64".'

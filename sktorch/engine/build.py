@@ -114,9 +114,9 @@ def learner(settings, train, valid, target, seeds, device, earlier):
     # Lazy layers draw their weights in the probe, and a loss may have weights too.
     with RandomStream(seeds.weights, device):
         if net is None:
-            net = new_net(settings, train.X, target.n_outputs(loss), device, loss)
+            net = new_net(settings, train.source, target.n_outputs(loss), device, loss)
         net.to(device)
-        input_dtype, y_pred = probe_net(net, train.X[:PROBE_ROWS], device)
+        input_dtype, y_pred = probe_net(net, train.head(PROBE_ROWS), device)
         objective = new_objective(settings, loss, train, target, y_pred, trained)
     return net, objective, new_signature(settings, loss, target, input_dtype, y_pred)
 

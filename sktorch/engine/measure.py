@@ -118,6 +118,11 @@ class MetricSet:
         """See whether each metric takes such predictions, before they cost an epoch."""
         self.add(y_pred, y_true)
         self._update()
+        self.reset()
+
+    def reset(self):
+        """Forget what was taken in."""
+        self._pairs, self._rows = [], 0
         for metric in self.metrics.values():
             metric.reset()
 

@@ -37,7 +37,9 @@ def place(rows, net, device, *, signature, batch_size=None, generator=None):
         Shuffles each epoch; None keeps the order.
     """
     dtype = float_dtype(net)
-    x = as_tensor(rows.X, signature.input_dtype, device, "X")
+    # What is gathered anew for each epoch is gathered from where it lies.
+    gathered = generator is not None and batch_size < len(rows)
+    x = as_tensor(rows.source if gathered else rows.X, signature.input_dtype, device, "X")
     check_ids(net, x)
     y_dtype = torch.int64 if signature.layout == "index" else dtype
     y = as_tensor(rows.y, y_dtype, device, "y").reshape(len(rows), *signature.target_shape)
@@ -52,13 +54,16 @@ def place(rows, net, device, *, signature, batch_size=None, generator=None):
             f"batch_size={batch_size} of {len(rows)} rows gives batches of one row, which the "
             "batch norm of net cannot be trained on. Set batch_size to 2 or more."
         )
-    return Resident(x, y, weight, batch_size, generator, lone_row)
+    index = torch.from_numpy(rows.index).to(device) if gathered and rows.index is not None else None
+    return Resident(x, y, weight, batch_size, generator, lone_row, index)
 
 
 def check_ids(net, x):
     """Refuse ids that the embedding ``net`` begins with does not have."""
+    if x.dtype is not torch.int64:
+        return
     embedding = first_layer(net)
-    if x.dtype is not torch.int64 or not hasattr(embedding, "num_embeddings"):
+    if not hasattr(embedding, "num_embeddings"):
         return
     low, high = x.min().item(), x.max().item()
     if low < 0 or high >= embedding.num_embeddings:

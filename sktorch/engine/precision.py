@@ -2,6 +2,8 @@
 
 import torch
 
+from sktorch.backward import backward
+
 __all__ = ["PRECISIONS", "Autocast", "Full", "Scaled"]
 
 
@@ -14,7 +16,7 @@ class Full:
 
     def backward(self, loss):
         """Add the gradients of ``loss``."""
-        loss.backward()
+        backward(loss)
 
     def unscale(self, optimizer):
         """Bring gradients to their true size before anything reads them."""

@@ -66,20 +66,22 @@ def probe_net(net, X, device):
     net.eval()
     dtype = torch.int64 if reads_ids(net) else float_dtype(net)
     try:
-        x = as_tensor(X, dtype, device, "X", copy=True)
+        x = as_tensor(X, dtype, device, "X")
         check_ids(net, x)
-        y_pred = forward_or_explain(net, x)
+        # Copied, since the net may write to what it is given.
+        y_pred = forward_or_explain(net, x.clone())
     except ValueError as error:
         if dtype is torch.int64 or X.dtype.kind not in "iu":
             raise
         dtype = torch.int64
         try:
-            y_pred = net(as_tensor(X, dtype, device, "X", copy=True))
+            x = as_tensor(X, dtype, device, "X")
+            y_pred = net(x.clone())
         except Exception:
             raise error from None
     check_output(net, y_pred, X.shape[0])
     with torch.no_grad():
-        one = net(as_tensor(X[:1], dtype, device, "X", copy=True))
+        one = net(x[:1].clone())
     if one.ndim == y_pred.ndim and len(one) != 1:
         raise ValueError(
             f"net gives {len(one)} rows for one sample: its forward makes something of a fixed "
@@ -146,9 +148,10 @@ def looks_like(y_pred):
     if last is not None and last.name() in _LAST_OPERATIONS:
         return _LAST_OPERATIONS[last.name()]
     if y_pred.ndim == 2 and y_pred.shape[1] > 1:
-        scores = y_pred.detach().double()
+        scores = y_pred.detach().cpu().double()
         for meaning, p in (("probabilities", scores), ("log_probabilities", scores.exp())):
-            if (p >= 0).all() and (p.sum(1) - 1).abs().max() < 1e-3:
+            p = p.numpy()
+            if (p >= 0).all() and abs(p.sum(1) - 1).max() < 1e-3:
                 return meaning
     return "logits"
 

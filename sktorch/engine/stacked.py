@@ -1,5 +1,6 @@
 """Many fits at once: those of one kind as one batched program, the others one by one."""
 
+import copy
 import math
 import time
 import traceback
@@ -260,7 +261,7 @@ class _Start:
 
     def __init__(self, state):
         self.state = state
-        self.progress = state.progress()
+        self.progress = copy.deepcopy(state.progress())
         self.rows = list(state.history.rows)
         self.tensors = [tensor.detach().clone() for tensor in self._held()]
 
@@ -274,6 +275,9 @@ class _Start:
             own.data = tensor
         self.state.resume(self.progress, self.rows)
         self.state.stop_reason = None
+        for metrics in (self.state.train_metrics, self.state.valid_metrics):
+            if metrics is not None:
+                metrics.reset()
 
 
 def _words(error):
@@ -284,4 +288,4 @@ def _words(error):
         if isinstance(module, nn.Module):
             layer = f" in {type(module).__name__}"
     message = (str(error).strip().splitlines() or [""])[0]
-    return f"torch.func cannot map the step over nets ({type(error).__name__}{layer}: {message})"
+    return f"training them as one failed ({type(error).__name__}{layer}: {message})"

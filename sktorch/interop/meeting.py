@@ -188,9 +188,10 @@ class Meeting:
             self._dismiss(guests, [_cancelled() for _ in guests])
 
     def _warn(self, reason):
-        if reason in self.warned:
-            return
-        self.warned.add(reason)
+        with self.lock:
+            if reason in self.warned:
+                return
+            self.warned.add(reason)
         warnings.warn(
             f'backend "sktorch" trains some fits one by one: {reason}. The results are the same. '
             "Change it to train them as one, or use another backend.",
