@@ -12,9 +12,9 @@ exec((HERE / "sktorch" / "_version.py").read_text(encoding="utf-8"), version)
 plot = ["matplotlib"]
 images = ["pillow"]
 distributed = ["accelerate", "dask", "distributed"]
-safe = ["safetensors", "skops"]
+safe = ["skops"]
 bench = ["asv", "virtualenv"]
-test = [*bench, *plot, "pytest", "rich", "ruff"]
+test = [*bench, *plot, *safe, "hypothesis", "pytest", "rich", "ruff"]
 
 setup(
     name="sktorch",
@@ -33,6 +33,7 @@ setup(
         "torchmetrics>=1.0",
         "pandas>=2.0",
         "joblib>=1.3",
+        "safetensors>=0.5",
         "tqdm>=4.60",
     ],
     extras_require={

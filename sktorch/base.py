@@ -5,6 +5,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from typing import NamedTuple
 
@@ -23,14 +24,18 @@ from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients
 from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.parts import rebuild_objective
+from sktorch.engine.shortage import explained_shortage
+from sktorch.engine.snapshot import restore_snapshot
+from sktorch.fingerprint import Fingerprint
 from sktorch.interop.foreign import prepare_callbacks
 from sktorch.interop.meeting import run
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
 from sktorch.metrics import named_metrics
 from sktorch.objective import decoder_of
-from sktorch.persistence import freeze, thaw
+from sktorch.resumption import find_checkpoint, origin_of
 from sktorch.settings import FitSettings
 from sktorch.specs import about, describe
+from sktorch.storing import Storable
 from sktorch.summaries import parameter_rules, summarize
 from sktorch.watch import Watch, plan_watch
 
@@ -52,7 +57,7 @@ class Seeds(NamedTuple):
         return cls(*check_random_state(source).randint(2**31 - 1, size=4).tolist())
 
 
-class TorchEstimator(CallbackSupport, FitSettings):
+class TorchEstimator(Storable, CallbackSupport, FitSettings):
     """What ``TorchClassifier`` and ``TorchRegressor`` share; they add what their y means."""
 
     def __sklearn_tags__(self):
@@ -83,7 +88,17 @@ class TorchEstimator(CallbackSupport, FitSettings):
     # Fitting ----------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+        resume_from=None,
+    ):
         """Train the net.
 
         Parameters
@@ -96,6 +111,12 @@ class TorchEstimator(CallbackSupport, FitSettings):
             if the row were not there.
         X_val, y_val, sample_weight_val : array-like, optional
             Data to validate on, in place of held-out rows.
+        resume_from : str or path-like, optional
+            Directory of a ``Checkpoint``: the fit goes on from its newest file and ends, on the
+            same machine, with the bits that it would have ended with had it not been cut off.
+            Parameters and data must be those of that fit, save ``max_epochs``, ``verbose``,
+            ``callbacks`` and ``device``. Where a ``Checkpoint`` in ``callbacks`` has the same
+            directory, nothing need be in it yet.
 
         Returns
         -------
@@ -115,12 +136,17 @@ class TorchEstimator(CallbackSupport, FitSettings):
         given = draft._check_validation(X_val, y_val, sample_weight_val)
         target = draft._learn_target(rows)
         seeds = Seeds.draw(self.random_state)
+        fingerprint = self._fingerprint(rows, given)
+        checkpoint = find_checkpoint(resume_from, self, fingerprint)
+        if checkpoint is not None:
+            seeds = Seeds(*checkpoint["seeds"])
         rows, given = draft._encode(target, rows, given)
         measures = named_metrics(self.metrics, target.problem)
         modes = {name: measure.mode for name, measure in measures.items()}
         watch, fraction = plan_watch(self, len(rows), given is not None, modes)
         train, valid = _split(rows, given, fraction, target, seeds)
-        earlier = self._earlier(target) if self.warm_start else None
+        goes_on = self.warm_start and checkpoint is None
+        earlier = self._earlier(target) if goes_on else None
         tasks = fit_tasks(self, X, y, sample_weight)
         with gradients():
             running = {
@@ -131,10 +157,22 @@ class TorchEstimator(CallbackSupport, FitSettings):
                 "valid": valid,
             }
             stopper, callbacks = self._fit_callbacks(watch, running)
-            state, signature = build(
-                self, train, valid, target, seeds, watch, earlier, [*callbacks, *tasks], measures
-            )
+            with explained_shortage(len(rows)):
+                state, signature = build(
+                    self,
+                    train,
+                    valid,
+                    target,
+                    seeds,
+                    watch,
+                    earlier,
+                    [*callbacks, *tasks],
+                    measures,
+                )
             state.max_epochs = self.max_epochs
+            state.origin = partial(origin_of, fingerprint, seeds)
+            if checkpoint is not None:
+                restore_snapshot(state, checkpoint)
             for task in tasks:
                 task.follow(lambda: self._fitted(draft, state, target, signature, watch))
             run(state)
@@ -198,7 +236,9 @@ class TorchEstimator(CallbackSupport, FitSettings):
         )
         target = self._target if fitted else self._learn_first_target(rows, classes)
         rows, _ = draft._encode(target, rows, None)
-        earlier = copy.deepcopy((self.net_, self._loss_module)) if fitted else None
+        if fitted:
+            self._require_stored("loss")
+        earlier = self._trained_modules() if fitted else None
         seeds = Seeds.draw(self.random_state)
         watch = Watch("train_loss")
         measures = named_metrics(self.metrics, target.problem)
@@ -228,6 +268,13 @@ class TorchEstimator(CallbackSupport, FitSettings):
             return explicit, callbacks
         stopper = EarlyStopping(*watch)
         return stopper, [stopper, *callbacks]
+
+    def _fingerprint(self, rows, given):
+        """Return what a checkpoint of this fit is known by."""
+        data = {"X": rows.X, "y": rows.y, "sample_weight": rows.weight}
+        if given is not None:
+            data |= {"X_val": given.X, "y_val": given.y, "sample_weight_val": given.weight}
+        return Fingerprint(self.get_params(deep=False), data)
 
     def _draft(self):
         """Return an unfitted twin: what checks set on it is published only if the fit succeeds."""
@@ -269,7 +316,12 @@ class TorchEstimator(CallbackSupport, FitSettings):
                 "warm_start=True goes on with the net of the fit before, which was given as "
                 f"{self._net_given}, not as {self._describe_net()}. Set warm_start=False."
             )
-        return copy.deepcopy((self.net_, self._loss_module))
+        return self._trained_modules()
+
+    def _trained_modules(self):
+        """Return copies of the net and of the loss, which can be trained on wherever this is."""
+        with gradients():
+            return copy.deepcopy((self.net_, self._loss_module))
 
     def _fitted(self, draft, state, target, signature, watch):
         """Return the fitted attributes, as of now; before the first epoch those to predict with."""
@@ -373,6 +425,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
             ``loss`` and a value for each metric; those of values are in the units of y.
         """
         check_is_fitted(self)
+        self._require_stored("loss", "metrics")
         rows = check_rows(self, X, y, sample_weight, y_numeric=not self._classifies, reset=False)
         factors = self._class_factors(self._target, rows)
         rows = _encoded(self._target, rows, factors)
@@ -381,17 +434,6 @@ class TorchEstimator(CallbackSupport, FitSettings):
         return measure(
             self.net_, objective, rows, self._signature, self._target, measures, self.device_
         )
-
-    # Storing ----------------------------------------------------------------------------------
-
-    def __getstate__(self):
-        return freeze(super().__getstate__())
-
-    def __setstate__(self, state):
-        state = thaw(state)
-        if "net_" in state:
-            state["device_"] = torch.device("cpu")
-        super().__setstate__(state)
 
 
 def _encoded(target, rows, factors):

@@ -1,6 +1,6 @@
 """The errors that have a class of their own."""
 
-__all__ = ["DamagedModelError", "FitDivergedError"]
+__all__ = ["DamagedModelError", "DeviceMemoryError", "FitDivergedError"]
 
 
 class FitDivergedError(ValueError):
@@ -13,3 +13,7 @@ class FitDivergedError(ValueError):
 
 class DamagedModelError(ValueError):
     """A stored model does not hold the numbers it was stored with."""
+
+
+class DeviceMemoryError(MemoryError):
+    """The memory of a device does not suffice; the message says what would fit."""

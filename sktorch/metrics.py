@@ -351,7 +351,7 @@ def _measure(metric, problem):
     entry = METRICS.get(metric) if isinstance(metric, str) else None
     if entry is not None and entry.regression == regression:
         return Measure(entry.build(problem), entry.mode, entry.columns)
-    if isinstance(metric, str) and metric in get_scorer_names():
+    if entry is None and isinstance(metric, str) and metric in get_scorer_names():
         return Measure(ScorerMetric(metric, problem), "max", columns=True)
     names = [name for name, entry in METRICS.items() if entry.regression == regression]
     raise ValueError(

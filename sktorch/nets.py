@@ -139,7 +139,7 @@ def build_net(net, arguments, *, n_features_in, n_outputs):
                 f"net__{next(iter(arguments))} cannot be set: net is an instance of "
                 f"{type(net).__name__}, already built. Pass its class to set its parameters."
             )
-        return copy.deepcopy(net)
+        return _copied(net)
     build = lookup(net, NETS, "net") if is_built_in(net) else net
     if not callable(build):
         raise ValueError(
@@ -159,15 +159,45 @@ def build_net(net, arguments, *, n_features_in, n_outputs):
             "arguments called n_features_in and n_outputs are filled from the data."
         ) from error
     except Exception as error:
+        if str(error).startswith("net__"):
+            raise
         raise ValueError(
-            f"net: {describe(build)} raised {type(error).__name__}: {error}."
+            f"net: {describe(build)} raised {type(error).__name__}: {str(error).rstrip('.')}."
         ) from error
     if not isinstance(module, nn.Module):
         raise ValueError(
             f"net: {describe(build)} must return a torch.nn.Module, got {describe(module)}."
         )
     # A function may return the same module each time.
-    return module if isinstance(build, type) else copy.deepcopy(module)
+    return _trainable(module) if isinstance(build, type) else _copied(module)
+
+
+def _trainable(net):
+    """Return a module, unless it cannot be trained."""
+    if isinstance(net, torch.jit.ScriptModule):
+        raise ValueError(
+            "net: a scripted module has no copies that can be trained. Pass the module that it was "
+            "scripted from."
+        )
+    if any(parameter.is_meta for parameter in net.parameters()):
+        raise ValueError(
+            f'net: the {type(net).__name__} is on the device "meta", which holds no numbers. Build '
+            "it on another device."
+        )
+    return net
+
+
+def _copied(net):
+    """Return a copy of a module, which each fit needs."""
+    try:
+        return copy.deepcopy(_trainable(net))
+    except Exception as error:
+        if str(error).startswith("net: "):
+            raise
+        raise ValueError(
+            f"net: the {type(net).__name__} cannot be copied, and each fit trains a copy "
+            f"({type(error).__name__}: {error}). Pass its class, or a function that builds it."
+        ) from error
 
 
 def first_layer(net):

@@ -116,6 +116,11 @@ def build_objective(loss, arguments, entry, **sizes):
         built = loss(**arguments)
         if isinstance(built, nn.Module):
             return _module_objective(built)
+        if not callable(built):
+            raise ValueError(
+                f"loss: objects of {describe(loss)} cannot be called. Pass a class that has "
+                "__call__(y_pred, y_true), or a torch.nn.Module."
+            )
         return _callable_objective(built, built, None, describe(loss), (loss, arguments))
     check_arguments(loss, arguments, "loss", reserved=("y_pred", "y_true"))
     function = partial(loss, **arguments)
@@ -160,6 +165,11 @@ def _mean_of(pointwise):
 
 def _module_objective(module):
     single = module
+    if getattr(module, "reduction", None) == "sum":
+        raise ValueError(
+            f"loss: {type(module).__name__} with reduction='sum' grows with the rows of a batch, "
+            "and so would its steps and what history_ records. Set reduction='mean'."
+        )
     if hasattr(module, "reduction"):
         # The same parameters, with a value for each sample.
         single = copy.copy(module)
@@ -181,6 +191,12 @@ def _callable_objective(function, single, module, name, key):
             raise ValueError(
                 f"loss: {name} must return one number for each sample, or one in all, got shape "
                 f"{tuple(values.shape)} for {y_true.shape[0]} samples."
+            )
+        if values.ndim > 1 and values.numel() not in (len(values), y_pred.numel()):
+            raise ValueError(
+                f"loss: {name} must return one number for each sample or output, got shape "
+                f"{tuple(values.shape)} for predictions of shape {tuple(y_pred.shape)} and targets "
+                f"of shape {tuple(y_true.shape)}, which broadcast. Give them one shape first."
             )
         return values
 

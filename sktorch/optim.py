@@ -288,7 +288,8 @@ def build_scheduler(scheduler, arguments, optimizer, *, max_epochs, steps_per_ep
     except (TypeError, ValueError) as error:
         given = ", ".join(f"lr_scheduler__{name}={value!r}" for name, value in arguments.items())
         raise ValueError(
-            f"lr_scheduler: {describe(kind)} refused {given or 'to go without parameters'}: {error}"
+            f"lr_scheduler: {describe(kind)} refused {given or 'to go without parameters'}: "
+            f"{error}. Set its arguments as lr_scheduler__<argument>."
         ) from error
     if issubclass(kind, lr_scheduler.ReduceLROnPlateau):
         return built, "plateau"
@@ -296,7 +297,13 @@ def build_scheduler(scheduler, arguments, optimizer, *, max_epochs, steps_per_ep
 
 
 def _built_by(function, optimizer):
-    built = function(optimizer)
+    try:
+        built = function(optimizer)
+    except Exception as error:
+        raise ValueError(
+            f"lr_scheduler: {describe(function)} raised {type(error).__name__}: {error}. It is "
+            "called with the optimizer."
+        ) from error
     if not isinstance(built, lr_scheduler.LRScheduler):
         raise ValueError(
             f"lr_scheduler: {describe(function)} must return a scheduler of torch.optim for the "

@@ -1,24 +1,27 @@
 """Estimators as pickles that load anywhere and notice damage.
 
-``freeze`` takes every array and tensor out of a nested state and leaves a reference in its place;
-``thaw`` puts them back. What is pickled is thus a structure and a list of plain arrays of the
-CPU with a checksum, so that a net trained on an accelerator loads where there is none.
+``freeze`` takes arrays, tensors, dtypes and devices out of a nested state and leaves a reference in
+their place; ``thaw`` puts them back. What is pickled is thus a structure and a list of plain arrays
+of the CPU, with a checksum over both, so that a net trained on an accelerator loads where there is
+none.
 """
 
 import copy
 import dataclasses
-import hashlib
 import warnings
 
 import numpy as np
 import sklearn
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from sktorch._version import __version__
+from sktorch.digest import digest
 from sktorch.exceptions import DamagedModelError
+from sktorch.specs import user_level
 
-__all__ = ["freeze", "thaw"]
+__all__ = ["current_versions", "freeze", "thaw", "warn_of_other_versions"]
 
 
 @dataclasses.dataclass(eq=False)
@@ -39,9 +42,41 @@ class ArrayRef:
     tensor: str | None = None
     trainable: bool | None = None
 
+    def restore(self, arrays):
+        """Return the array or the tensor."""
+        array = arrays[self.index]
+        if self.tensor is None:
+            return array
+        # Copied: the array may be a read-only map of the file.
+        tensor = torch.from_numpy(np.array(array))
+        dtype = getattr(torch, self.tensor)
+        if tensor.dtype != dtype:
+            tensor = tensor.view(dtype)
+        if self.trainable is None:
+            return tensor
+        return nn.Parameter(tensor, requires_grad=self.trainable)
+
+
+@dataclasses.dataclass(eq=False)
+class TorchRef:
+    """Stands for a dtype or a device, which skops cannot store.
+
+    Parameters
+    ----------
+    kind : {"dtype", "device"}
+    name : str
+    """
+
+    kind: str
+    name: str
+
+    def restore(self, arrays):
+        """Return the dtype or the device."""
+        return getattr(torch, self.name) if self.kind == "dtype" else torch.device(self.name)
+
 
 def freeze(state):
-    """Return ``state`` without its arrays, the arrays, their checksum and the versions used.
+    """Return ``state`` without its arrays, the arrays, a checksum and the versions used.
 
     Parameters
     ----------
@@ -50,35 +85,22 @@ def freeze(state):
         changed; those that hold no array are not copied either, and may refer to their owner.
     """
     refs, arrays, memo = [], [], {}
-    for item in _numeric_items(state):
-        if id(item) in memo:
-            continue
-        if isinstance(item, torch.Tensor):
-            is_parameter = isinstance(item, nn.Parameter)
-            ref = ArrayRef(
-                len(refs),
-                str(item.dtype).removeprefix("torch."),
-                item.requires_grad if is_parameter else None,
-            )
-            arrays.append(_to_array(item))
-        else:
-            ref = ArrayRef(len(refs))
-            arrays.append(item)
-        memo[id(item)] = ref
-        refs.append(ref)
-    # Copying with a memo that already holds the arrays' stand-ins swaps them wherever they are.
-    holds_arrays = {
-        name for name, value in state.items() if any(True for _ in _numeric_items(value))
-    }
-    structure = {name: state[name] for name in state if name in holds_arrays}
-    return {
-        "plain": {name: value for name, value in state.items() if name not in holds_arrays},
-        "structure": copy.deepcopy(structure, memo),
+    items = {name: list(_nested(value)) for name, value in state.items()}
+    for item in (item for nested in items.values() for item in nested):
+        if id(item) not in memo and not isinstance(item, nn.Module):
+            memo[id(item)] = _reference(item, arrays)
+            refs.append(memo[id(item)])
+    # Copying with a memo that already holds the stand-ins swaps them wherever they are.
+    structure = copy.deepcopy({name: state[name] for name, nested in items.items() if nested}, memo)
+    for module in _modules(structure):
+        _make_storable(module)
+    frozen = {
+        "plain": {name: state[name] for name, nested in items.items() if not nested},
+        "structure": structure,
         "refs": refs,
         "arrays": arrays,
-        "sha256": _checksum(arrays),
-        "versions": _versions(),
     }
+    return {**frozen, "sha256": digest(frozen), "versions": current_versions()}
 
 
 def thaw(frozen):
@@ -87,21 +109,24 @@ def thaw(frozen):
     Raises
     ------
     DamagedModelError
-        If the arrays are not those that were stored.
+        If something is not as it was stored.
     """
-    _compare_versions(frozen["versions"])
-    if _checksum(frozen["arrays"]) != frozen["sha256"]:
+    warn_of_other_versions("model", frozen["versions"])
+    content = {name: frozen[name] for name in ("plain", "structure", "refs", "arrays")}
+    if digest(content) != frozen["sha256"]:
         raise DamagedModelError(
-            "The stored model is damaged: its arrays do not match their checksum. "
+            "The stored model is damaged: what was read does not match its checksum. "
             "Load it from another copy, or fit again."
         )
-    pairs = zip(frozen["refs"], frozen["arrays"], strict=True)
-    memo = {id(ref): _from_array(ref, array) for ref, array in pairs}
-    return {**frozen["plain"], **copy.deepcopy(frozen["structure"], memo)}
+    memo = {id(ref): ref.restore(frozen["arrays"]) for ref in frozen["refs"]}
+    structure = copy.deepcopy(frozen["structure"], memo)
+    for module in _modules(structure):
+        _make_usable(module)
+    return {**frozen["plain"], **structure}
 
 
-def _numeric_items(value, seen=None):
-    """Yield the tensors and numeric arrays in a nested value, which may refer to itself."""
+def _nested(value, seen=None):
+    """Yield tensors, arrays, names of torch and modules in a value, which may refer to itself."""
     seen = {} if seen is None else seen
     if id(value) in seen:
         return
@@ -112,16 +137,59 @@ def _numeric_items(value, seen=None):
     elif isinstance(value, np.ndarray):
         if value.dtype != object:
             yield value
+    elif isinstance(value, torch.dtype | torch.device):
+        yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _numeric_items(item, seen)
+            yield from _nested(item, seen)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _numeric_items(item, seen)
+            yield from _nested(item, seen)
     elif isinstance(value, nn.Module) or (
         dataclasses.is_dataclass(value) and not isinstance(value, type)
     ):
-        yield from _numeric_items(vars(value), seen)
+        if isinstance(value, nn.Module):
+            yield value
+        yield from _nested(vars(value), seen)
+
+
+def _modules(value):
+    return [item for item in _nested(value) if isinstance(item, nn.Module)]
+
+
+def _reference(item, arrays):
+    """Return what stands for ``item``, and add its numbers to ``arrays``."""
+    if isinstance(item, torch.dtype):
+        return TorchRef("dtype", str(item).removeprefix("torch."))
+    if isinstance(item, torch.device):
+        return TorchRef("device", str(item))
+    index = len(arrays)
+    if isinstance(item, np.ndarray):
+        arrays.append(item)
+        return ArrayRef(index)
+    arrays.append(_to_array(item))
+    trainable = item.requires_grad if isinstance(item, nn.Parameter) else None
+    return ArrayRef(index, str(item.dtype).removeprefix("torch."), trainable)
+
+
+# Torch gives a module with parametrizations, such as weight_norm, a class of its own that refuses
+# to be stored. All it holds is in its attributes.
+
+
+def _make_storable(module):
+    if parametrize.is_parametrized(module):
+        module.__class__ = type(module).__bases__[0]
+        # What weight_norm leaves there, for state dicts of before torch 2.0.
+        hooks = module._load_state_dict_pre_hooks
+        for key in [k for k, hook in hooks.items() if "<locals>" in hook.hook.__qualname__]:
+            del hooks[key]
+
+
+def _make_usable(module):
+    if parametrize.is_parametrized(module):
+        parametrize._inject_new_class(module)
+        for name in module.parametrizations:
+            parametrize._inject_property(module, name)
 
 
 def _to_array(tensor):
@@ -131,35 +199,19 @@ def _to_array(tensor):
     return tensor.numpy()
 
 
-def _from_array(ref, array):
-    if ref.tensor is None:
-        return array
-    # Copied: the array may be a read-only map of the file.
-    tensor = torch.from_numpy(np.array(array))
-    dtype = getattr(torch, ref.tensor)
-    if tensor.dtype != dtype:
-        tensor = tensor.view(dtype)
-    return tensor if ref.trainable is None else nn.Parameter(tensor, requires_grad=ref.trainable)
-
-
-def _checksum(arrays):
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
-    return digest.hexdigest()
-
-
-def _versions():
+def current_versions():
+    """Return the versions that decide what a stored thing does."""
     return {
         "sktorch": __version__,
-        "torch": torch.__version__,
+        # Without its build, such as +cpu: models go from one to the other.
+        "torch": str(torch.__version__).partition("+")[0],
         "scikit-learn": sklearn.__version__,
     }
 
 
-def _compare_versions(stored):
-    current = _versions()
+def warn_of_other_versions(thing, stored):
+    """Warn that ``thing`` was stored with other versions than these, if it was."""
+    current = current_versions()
     skew = [
         f"{name} {stored.get(name)} (now {version})"
         for name, version in current.items()
@@ -167,8 +219,8 @@ def _compare_versions(stored):
     ]
     if skew:
         warnings.warn(
-            f"The model was stored with {', '.join(skew)}. It may predict otherwise or not at all: "
-            "fit again, or install the versions it was stored with.",
+            f"The {thing} was stored with {', '.join(skew)}. What it computes may differ, or "
+            "fail: fit again, or install the versions it was stored with.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=user_level(),
         )

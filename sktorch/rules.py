@@ -32,7 +32,7 @@ def apply_rule(rule, parameters, name, *, spared=None, default=None):
     if isinstance(rule, Mapping):
         return _matched(rule, parameters, name, default)
     if callable(rule):
-        values = [(rule(key, parameter), None) for key, parameter in parameters]
+        values = [(_called(rule, key, parameter, name), None) for key, parameter in parameters]
     else:
         values = [
             (0.0 if spared is not None and spared(key, parameter) else rule, None)
@@ -41,6 +41,16 @@ def apply_rule(rule, parameters, name, *, spared=None, default=None):
     for (key, _), (value, _) in zip(parameters, values, strict=True):
         _check_number(value, f"{name} of {key}")
     return values
+
+
+def _called(rule, key, parameter, name):
+    try:
+        return rule(key, parameter)
+    except Exception as error:
+        raise ValueError(
+            f"{name}: {rule!r} raised {type(error).__name__} for {key}: {error}. It is "
+            "called with the name of a parameter and the parameter."
+        ) from error
 
 
 def _matched(rule, parameters, name, default):

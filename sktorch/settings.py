@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 import torchmetrics
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -62,6 +63,19 @@ class FitSettings(ParametrizedEstimator):
             text = inspect.cleandoc(cls.__doc__)
             text = text.replace("<shared parameters>", SHARED_PARAMETERS)
             cls.__doc__ = text.replace("<shared attributes>", SHARED_ATTRIBUTES)
+
+    def _validate_params(self):
+        """Check the parameters; True and False are no numbers, though Python says they are."""
+        for name, constraints in self._parameter_constraints.items():
+            value = getattr(self, name)
+            if isinstance(value, bool | np.bool_) and not {"boolean", "verbose"} & {
+                c for c in constraints if isinstance(c, str)
+            }:
+                raise ValueError(
+                    f"The {name!r} parameter of {type(self).__name__} cannot be {value}, which is "
+                    "neither a number nor a name."
+                )
+        super()._validate_params()
 
     def __init__(
         self,

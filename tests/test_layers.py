@@ -9,12 +9,24 @@ ROOT = Path(sktorch.__file__).parent
 
 # A package is one storey: its own files may use each other, without a cycle.
 FLOORS = [
-    {"_version", "backward", "docstrings", "exceptions", "fused", "rules", "specs"},
-    {"history", "losses", "metrics", "nets", "optim", "penalties"},
+    {
+        "_version",
+        "backward",
+        "digest",
+        "docstrings",
+        "exceptions",
+        "files",
+        "fused",
+        "rules",
+        "specs",
+    },
+    {"history", "losses", "metrics", "nets", "optim", "penalties", "plain"},
     {
         "callbacks",
         "data",
         "display",
+        "fingerprint",
+        "modelfile",
         "objective",
         "parameters",
         "persistence",
@@ -23,7 +35,7 @@ FLOORS = [
         "watch",
     },
     {"engine"},
-    {"interop", "settings"},
+    {"interop", "resumption", "settings", "storing"},
     {"base"},
     {"classifier", "regressor"},
     {"__init__"},

@@ -699,6 +699,7 @@ def test_checkpoints_of_a_stack_hold_what_those_of_a_fit_hold(tmp_path):
         other = tmp_path / "stacked" / path.relative_to(tmp_path / "plain")
         contents = [torch.load(each, weights_only=True) for each in (path, other)]
         for content in contents:
+            del content["sha256"]  # of all the numbers, which are equal to rounding
             for row in content["history"]:
                 del row["epoch_time"]
         assert_same_numbers(*contents)

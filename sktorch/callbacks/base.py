@@ -36,11 +36,24 @@ class Callback:
     def on_epoch_end(self, state):
         """Run after each epoch, when its row is in ``state.history``."""
 
+    def on_checkpoint(self, state):
+        """Run last in each epoch, when all callbacks have seen it and the schedule has moved on.
+
+        ``state`` is then as the next epoch begins with it.
+        """
+
     def on_fit_end(self, state):
         """Run once, after the last epoch."""
 
     def on_fit_abort(self, state):
         """Run in place of ``on_fit_end`` where the fit fails or is interrupted."""
+
+    def state_dict(self):
+        """Return what a resumed fit must know of this callback, in numbers, texts and tensors."""
+        return {}
+
+    def load_state_dict(self, state):
+        """Go on from ``state_dict``; called after ``on_fit_begin`` of a resumed fit."""
 
 
 HOOKS = [name for name in vars(Callback) if name.startswith("on_")]

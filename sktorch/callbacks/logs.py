@@ -15,7 +15,8 @@ class CSVLogger(Callback):
     Parameters
     ----------
     path : str or path-like
-        Overwritten by each fit. It has the columns of the first epoch.
+        Overwritten by each fit; one that is resumed begins it with the epochs before. It has the
+        columns of the first epoch.
 
     Examples
     --------
@@ -37,15 +38,28 @@ class CSVLogger(Callback):
         Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         Path(self.path).write_text("", encoding="utf-8")
         self._columns = None
+        self._earlier = list(state.history.rows)
+
+    def state_dict(self):
+        return {"columns": self._columns}
+
+    def load_state_dict(self, state):
+        self._columns = state["columns"]
+        self._write([self._columns, *map(self._cells, self._earlier)])
 
     def on_epoch_end(self, state):
-        row = state.history.last
+        lines = []
+        if self._columns is None:
+            self._columns = list(state.history.last)
+            lines = [self._columns]
+        self._write([*lines, self._cells(state.history.last)])
+
+    def _cells(self, row):
+        return [row.get(name, "") for name in self._columns]
+
+    def _write(self, lines):
         with Path(self.path).open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if self._columns is None:
-                self._columns = list(row)
-                writer.writerow(self._columns)
-            writer.writerow([row.get(name, "") for name in self._columns])
+            csv.writer(file).writerows(lines)
 
 
 class TensorBoardLogger(Callback):

@@ -32,6 +32,7 @@ class ProgressBar(Callback):
 
     def on_fit_begin(self, state):
         self._steps = None
+        self._shown = {}
         self._epochs = tqdm(total=state.max_epochs, desc="epochs", unit="epoch")
 
     def on_epoch_begin(self, state):
@@ -133,7 +134,7 @@ class PrintLog(Callback):
 
     def on_fit_end(self, state):
         best = state.history.best(state.monitor, state.mode)
-        reason = state.stop_reason or f"max_epochs={state.max_epochs} are run"
+        reason = state.stop_reason or f"max_epochs={state.epoch} are run"
         print(
             f"stopped: {reason}; best epoch {best['epoch']} "
             f"({state.monitor} {best[state.monitor]:.6g})",

@@ -49,6 +49,20 @@ class EarlyStopping(Callback):
         self._best = self._reference = math.inf if self.direction == "min" else -math.inf
         self._waited = 0
 
+    def state_dict(self):
+        return {
+            "rule": [self.monitor, self.direction, float(self.min_delta), self.restore_best],
+            "seen": [self._best, self._reference, self._waited],
+        }
+
+    def load_state_dict(self, state):
+        if (now := self.state_dict()["rule"]) != state["rule"]:
+            raise ValueError(
+                "EarlyStopping: monitor, mode, min_delta and restore_best were "
+                f"{state['rule']} when the checkpoint was written and are {now}. Set them back."
+            )
+        self._best, self._reference, self._waited = state["seen"]
+
     def on_epoch_end(self, state):
         row = state.history.last
         if self.monitor not in row:

@@ -1,8 +1,10 @@
 """What a user may pass as X, y and weights, and what each is told when it does not fit."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
@@ -59,23 +61,28 @@ def check_X(estimator, X, *, reset):
     agree with them. Sparse X stays sparse.
     """
     _refuse_masked("X", X)
-    return validate_data(estimator, X, reset=reset, accept_sparse="csr", allow_nd=True)
+    with _told_of(X):
+        X = validate_data(estimator, _on_host(X), reset=reset, accept_sparse="csr", allow_nd=True)
+    _refuse_dates(X)
+    return X
 
 
 def check_rows(estimator, X, y, sample_weight, *, y_numeric, reset):
     """Check X, y and weights together; rows of weight zero are left out, as if never given."""
     _refuse_masked("X", X)
     _refuse_masked("y", y)
-    X, y = validate_data(
-        estimator,
-        X,
-        y,
-        reset=reset,
-        accept_sparse="csr",
-        allow_nd=True,
-        multi_output=True,
-        y_numeric=y_numeric,
-    )
+    with _told_of(X):
+        X, y = validate_data(
+            estimator,
+            _on_host(X),
+            _on_host(y),
+            reset=reset,
+            accept_sparse="csr",
+            allow_nd=True,
+            multi_output=True,
+            y_numeric=y_numeric,
+        )
+    _refuse_dates(X)
     if sparse.issparse(y):
         y = y.toarray()
     if y.ndim > 2:
@@ -90,6 +97,55 @@ def check_rows(estimator, X, y, sample_weight, *, y_numeric, reset):
         raise ValueError("sample_weight is zero for every row. Leave some rows a weight.")
     rows = Rows(X, y, weight)
     return rows if weight.all() else rows.take(np.flatnonzero(weight))
+
+
+def _on_host(values):
+    """Return a tensor as one that numpy can read, and anything else as it is."""
+    if not isinstance(values, torch.Tensor):
+        return values
+    if values.is_meta:
+        raise ValueError(
+            'X or y is a tensor of the device "meta", which holds no numbers. Make it on another.'
+        )
+    return values.detach().cpu()
+
+
+# How numpy and scikit-learn say that something is no array of numbers, without saying what.
+_NO_NUMBERS = (
+    "could not convert",
+    "float() argument",
+    "inhomogeneous",
+    "not compatible with arrays",
+)
+
+
+@contextmanager
+def _told_of(X):
+    """Say whether it is X or y that is no array of numbers, and what to do."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        text = str(error)
+        if not any(words in text for words in _NO_NUMBERS):
+            raise
+        try:
+            np.asarray(X).astype(float)
+            name = "y"
+        except (ValueError, TypeError):
+            name = "X"
+        # Of the same class: callers tell values from types.
+        raise type(error)(
+            f"{name} must be an array of numbers: {text.rstrip('.')}. Encode texts "
+            "(sklearn.preprocessing), and give all rows one length."
+        ) from error
+
+
+def _refuse_dates(X):
+    if X.dtype.kind in "mM":
+        raise ValueError(
+            f"X has dtype {X.dtype}, which is no number. Make numbers of dates and durations, such "
+            "as days since a first one."
+        )
 
 
 def _refuse_masked(name, values):

@@ -139,7 +139,10 @@ def _plain_labels(y):
     """Flatten a column, and give an array of objects the dtype of what it holds."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
-    if y.dtype == object and y.size and not isinstance(y.flat[0], str):
+    if y.dtype == object and not all(isinstance(label, str) for label in y.flat):
+        n_missing = sum(label is None for label in y.flat)
+        if n_missing:
+            raise ValueError(f"y has {n_missing} missing labels (None). Leave out their rows.")
         kinds = {isinstance(label, str) for label in y.flat}
         if len(kinds) > 1:
             raise ValueError(
@@ -184,7 +187,13 @@ class Values:
         n_columns = None if y.ndim == 1 else y.shape[1]
         if scaling is None:
             return cls(n_columns, np.zeros(columns.shape[1]), np.ones(columns.shape[1]))
-        scaler = StandardScaler().fit(columns, sample_weight=weight)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaler = StandardScaler().fit(columns, sample_weight=weight)
+        if not (np.isfinite(scaler.mean_).all() and np.isfinite(scaler.scale_).all()):
+            raise ValueError(
+                f"y has values from {y.min():g} to {y.max():g}, too large to be standardised. "
+                "Divide y by a number, or set target_scaling=None."
+            )
         if scaling == "mean":
             mean = np.where(scaler.mean_ > 0, scaler.mean_, 1.0)
             return cls(n_columns, np.zeros_like(mean), mean)

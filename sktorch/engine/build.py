@@ -80,6 +80,7 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         order=order,
         stream=stream,
         is_random=trial.is_random,
+        first_loss=trial.loss,
         device=device,
         penalty=build_penalty(net, l1=settings.l1, l2=settings.l2, frozen=frozen),
         precision=new_precision(settings, net, optimizer, device),

@@ -19,11 +19,13 @@ def resolve_device(device):
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError, TypeError) as error:
+        if resolved.type == "meta":
+            raise RuntimeError("it holds no numbers")
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         usable = ["cpu"]
         if torch.accelerator.is_available():
             usable.append(torch.accelerator.current_accelerator().type)
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
         raise ValueError(
             f'device={device!r} cannot be used here: {reason}. Usable: "auto", {", ".join(usable)}.'
         ) from error

@@ -5,6 +5,7 @@ import torch
 from sktorch.engine.loop import weighted_mean
 from sktorch.engine.measure import Readout, new_metrics
 from sktorch.engine.placement import place
+from sktorch.engine.shortage import halves, in_memory, n_rows
 from sktorch.objective import decoder_of
 
 __all__ = ["measure"]
@@ -33,11 +34,15 @@ def measure(net, objective, rows, signature, target, measures, device):
     readout = Readout(signature, target, decoder_of(objective.module), device)
     metrics = new_metrics(measures, readout, device)
     losses, totals = [], []
+
+    def step(batch):
+        # Copied, since the net may write to what it is given.
+        y_pred = net(batch.x.clone())
+        return objective(y_pred, batch.y.clone(), batch.weight, batch.total), y_pred
+
     with torch.no_grad():
-        for batch in batches:
-            # Copied, since the net may write to what it is given.
-            y_pred = net(batch.x.clone())
-            losses.append(objective(y_pred, batch.y.clone(), batch.weight, batch.total))
+        for batch, (loss, y_pred) in in_memory(step, batches, n_rows, halves, device):
+            losses.append(loss)
             totals.append(batch.total)
             if metrics is not None:
                 metrics.add(y_pred, batch.y)

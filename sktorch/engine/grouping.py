@@ -118,6 +118,8 @@ def _refusal_of_callbacks(state):
             callback = getattr(call, "__self__", call)
             if not isinstance(callback, ProgressBar):
                 return f"callback {type(callback).__name__} runs at each batch"
+    if state.resumed:
+        return "a resumed fit is to end with the bits that it would have ended with alone"
     return ""
 
 

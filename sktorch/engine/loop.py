@@ -8,6 +8,9 @@ from itertools import islice
 import torch
 
 from sktorch.engine.plan import plan_step
+from sktorch.engine.probe import PROBE_ROWS
+from sktorch.engine.shortage import halves, in_memory, is_shortage, n_rows, shortage_of_fit
+from sktorch.engine.snapshot import restore_callbacks
 from sktorch.engine.step import eval_step
 from sktorch.engine.threads import threads_for, using_threads
 from sktorch.exceptions import FitDivergedError
@@ -26,6 +29,9 @@ __all__ = [
     "weighted_mean",
 ]
 
+# A loss that is larger than before training by this factor is one that blew up.
+_BLOWN_UP = 1e3
+
 
 @contextmanager
 def gradients():
@@ -36,6 +42,20 @@ def gradients():
 
 def run(state):
     """Train until the budget is spent or a callback stops the fit; leave the net in eval mode."""
+    try:
+        run_epochs(state)
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+    else:
+        check_weights(state)
+        return
+    # Outside of the handler, whose error keeps alive what the failed step has computed.
+    raise shortage_of_fit(state)
+
+
+def run_epochs(state):
+    """Run epochs, and what comes before and after them."""
     with aborting(state), using_threads(threads_for(state)):
         begin(state)
         while state.epochs_left:
@@ -55,7 +75,6 @@ def go_on(state):
             begin_epoch(state)
             run_epoch(state)
         end(state)
-    check_weights(state)
 
 
 @contextmanager
@@ -74,6 +93,7 @@ def begin(state):
     for module in state.modules:
         module.train()
     notify(state, "on_fit_begin")
+    restore_callbacks(state)
 
 
 def begin_epoch(state):
@@ -110,6 +130,7 @@ def end_epoch(state, values, seconds):
         state.epochs_left = 0
     else:
         schedule(state)
+    notify(state, "on_checkpoint")
 
 
 def end(state):
@@ -149,11 +170,15 @@ def validate(state):
     for module in state.modules:
         module.eval()
     # Not inference_mode: what a net keeps of it for later, such as a mask, must bear gradients.
+
+    def step(batch):
+        for hook in begin:
+            hook(state, batch)
+        return eval_step(state, batch)
+
     with torch.no_grad():
-        for batch in state.valid:
-            for hook in begin:
-                hook(state, batch)
-            loss, y_pred = eval_step(state, batch)
+        steps = in_memory(step, state.valid, n_rows, halves, state.device)
+        for batch, (loss, y_pred) in steps:
             losses.append(loss)
             totals.append(batch.total)
             if state.valid_metrics is not None:
@@ -214,11 +239,20 @@ def check_losses(state, values):
 
 
 def check_weights(state):
-    """Refuse to return a net whose weights are not finite."""
+    """Refuse to return a net whose weights are not finite, or that is worse than before by far."""
     finite = torch.stack([torch.isfinite(p.detach()).all() for p in state.parameters])
     if not finite.all():
         raise FitDivergedError(
             f"weights are no longer finite after epoch {state.epoch}. {_remedy(state)}"
+        )
+    drawn = state.stream.states
+    with torch.no_grad():
+        loss = eval_step(state, state.train.head(PROBE_ROWS))[0].item()
+    state.stream.states = drawn
+    if not loss <= _BLOWN_UP * (1 + abs(state.first_loss)):
+        raise FitDivergedError(
+            f"the loss of the first rows was {state.first_loss:.3g} before training and is "
+            f"{loss:.3g} after epoch {state.epoch}. {_remedy(state)}"
         )
 
 

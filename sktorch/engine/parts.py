@@ -16,6 +16,7 @@ from sktorch.optim import build_scheduler, needs_closure
 from sktorch.specs import describe, user_level
 
 __all__ = [
+    "LAST_LAYERS",
     "check_values",
     "new_net",
     "new_objective",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 # What a built-in net ends with so that its output means what a loss takes it to mean.
-_LAST_LAYERS = {
+LAST_LAYERS = {
     "probabilities": nn.Sigmoid,
     "log_probabilities": lambda: nn.LogSoftmax(dim=1),
 }
@@ -43,8 +44,8 @@ def new_net(settings, X, n_outputs, device, loss):
     net = build_net(
         settings.net, settings.arguments("net"), n_features_in=X.shape[1], n_outputs=n_outputs
     )
-    if built_in and loss.meaning in _LAST_LAYERS:
-        net.append(_LAST_LAYERS[loss.meaning]())
+    if built_in and loss.meaning in LAST_LAYERS:
+        net.append(LAST_LAYERS[loss.meaning]())
     if settings.dtype != "auto":
         return net.to(getattr(torch, settings.dtype))
     if built_in:
@@ -121,6 +122,13 @@ def _meaning(settings, loss, y_pred):
 def new_precision(settings, net, optimizer, device):
     """Return how the forward of training computes."""
     if settings.precision is None:
+        if float_dtype(net) is torch.float16:
+            warnings.warn(
+                "net is of float16, in which small updates are lost and training fails easily. "
+                'Make it float32 (dtype="float32") and set precision="float16" or "bfloat16".',
+                UserWarning,
+                stacklevel=user_level(),
+            )
         return Full()
     if float_dtype(net) is not torch.float32:
         raise ValueError(

@@ -15,7 +15,8 @@ def batch_rows(batch_size, n_samples):
     """Rows of a training batch; "auto" is at most 200, and more where there are very many rows."""
     if batch_size == "auto":
         batch_size = 200 if n_samples <= 20_000 else 512
-    return min(batch_size, n_samples)
+    # Of numpy's integers too, which do not multiply lists.
+    return min(int(batch_size), n_samples)
 
 
 def place(rows, net, device, *, signature, batch_size=None, generator=None):

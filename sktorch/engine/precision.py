@@ -25,6 +25,13 @@ class Full:
         """Take one step of ``optimizer``."""
         optimizer.step()
 
+    def state_dict(self):
+        """Return what it has learned of the gradients, in numbers by name."""
+        return {}
+
+    def load_state_dict(self, state):
+        """Take over what another has learned, if it has."""
+
 
 class Autocast(Full):
     """Matrix products in half precision, weights and losses in that of the net."""
@@ -62,6 +69,15 @@ class Scaled(Autocast):
         """Take one step of ``optimizer``, or none if a gradient overflowed."""
         self.scaler.step(optimizer)
         self.scaler.update()
+
+    def state_dict(self):
+        """Return the scale and how long it has held."""
+        return self.scaler.state_dict()
+
+    def load_state_dict(self, state):
+        """Take over a scale, if there is one."""
+        if state:
+            self.scaler.load_state_dict(state)
 
 
 PRECISIONS = {"bfloat16": Autocast, "float16": Scaled}

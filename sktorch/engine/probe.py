@@ -1,12 +1,16 @@
 """A look at the net and the loss before the first step, so that misfits have a name."""
 
 import math
+import warnings
 from typing import NamedTuple
 
 import torch
 
 from sktorch.data.tensors import as_tensor
+from sktorch.engine.placement import check_ids
+from sktorch.engine.shortage import is_shortage
 from sktorch.nets import first_layer, float_dtype, reads_ids
+from sktorch.specs import user_level
 
 __all__ = [
     "PROBE_ROWS",
@@ -26,6 +30,8 @@ def forward_or_explain(net, x):
     try:
         return net(x)
     except Exception as error:
+        if is_shortage(error):
+            raise
         raise ValueError(
             f"net: the forward of {type(net).__name__} failed on samples of shape "
             f"{tuple(x.shape[1:])} and dtype {str(x.dtype).removeprefix('torch.')}: "
@@ -61,6 +67,7 @@ def probe_net(net, X, device):
     dtype = torch.int64 if reads_ids(net) else float_dtype(net)
     try:
         x = as_tensor(X, dtype, device, "X")
+        check_ids(net, x)
         # Copied, since the net may write to what it is given.
         y_pred = forward_or_explain(net, x.clone())
     except ValueError as error:
@@ -75,6 +82,11 @@ def probe_net(net, X, device):
     check_output(net, y_pred, X.shape[0])
     with torch.no_grad():
         one = net(x[:1].clone())
+    if one.ndim == y_pred.ndim and len(one) != 1:
+        raise ValueError(
+            f"net gives {len(one)} rows for one sample: its forward makes something of a fixed "
+            "number of rows. Let it go by the batch, as in len(x)."
+        )
     if one.shape != (1, *y_pred.shape[1:]):
         raise ValueError(
             f"net gives shape {tuple(one.shape)} for one sample and {tuple(y_pred.shape)} for "
@@ -83,17 +95,17 @@ def probe_net(net, X, device):
     return dtype, y_pred
 
 
-def check_output(net, y_pred, n_samples):
+def check_output(net, y_pred, n_samples, when="in eval mode"):
     """Refuse an output that is not one row of finite scores for each sample."""
     if not isinstance(y_pred, torch.Tensor):
         raise ValueError(
-            f"net must return a tensor, got {type(y_pred).__name__} from {type(net).__name__}. "
-            "Return the prediction alone."
+            f"net must return a tensor, got {type(y_pred).__name__} from {type(net).__name__} "
+            f"{when}. Return the prediction alone."
         )
     if y_pred.ndim not in (1, 2) or y_pred.shape[0] != n_samples:
         raise ValueError(
             f"net must return shape (n_samples, n_outputs) or (n_samples,), got "
-            f"{tuple(y_pred.shape)} for {n_samples} samples."
+            f"{tuple(y_pred.shape)} for {n_samples} samples {when}."
         )
     if not y_pred.is_floating_point():
         raise ValueError(
@@ -102,8 +114,8 @@ def check_output(net, y_pred, n_samples):
         )
     if not torch.isfinite(y_pred).all():
         raise ValueError(
-            "net gives values that are not finite on the first rows of X before any training. "
-            "Check its initial weights and its forward."
+            "net gives values that are not finite on the first rows of X before any training, "
+            f"{when}. Check its initial weights and its forward."
         )
 
 
@@ -154,10 +166,13 @@ class Trial(NamedTuple):
         be a layer.
     writes : bool
         Whether the net or the loss wrote to what it was given.
+    loss : float
+        What it was.
     """
 
     is_random: bool
     writes: bool
+    loss: float
 
 
 def probe_training(net, objective, batch, stream):
@@ -183,7 +198,10 @@ def probe_training(net, objective, batch, stream):
     before = stream.states
     versions = batch.x._version, batch.y._version
     with stream:
-        check_loss(objective, forward_or_explain(net, batch.x), batch)
+        y_pred = forward_or_explain(net, batch.x)
+        check_output(net, y_pred, len(batch.y), "in training mode")
+        loss = check_loss(objective, y_pred, batch)
+        check_gradients(loss, modules)
     after, stream.states = stream.states, before
     with torch.no_grad():
         for buffer, value in zip(buffers, kept, strict=True):
@@ -191,15 +209,40 @@ def probe_training(net, objective, batch, stream):
     return Trial(
         is_random=any(not torch.equal(a, b) for a, b in zip(after, before, strict=True)),
         writes=(batch.x._version, batch.y._version) != versions,
+        loss=loss.item(),
     )
 
 
+def check_gradients(loss, modules):
+    """Refuse a net that cannot be differentiated; warn of one that cannot learn."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    try:
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    except Exception as error:
+        if is_shortage(error):
+            raise
+        raise ValueError(
+            f"net: the backward of {type(modules[0]).__name__} failed: {type(error).__name__}: "
+            f"{error} Check that its forward changes nothing in place that it still needs."
+        ) from error
+    if loss != 0 and not any(
+        (g.coalesce().values() if g.is_sparse else g).any() for g in gradients if g is not None
+    ):
+        warnings.warn(
+            "net: no parameter has a gradient other than zero on the first rows, so that nothing "
+            "will be learned. Check for activations that are zero for all of X (ReLU after large "
+            "negative biases), and for operations such as round or sign.",
+            UserWarning,
+            stacklevel=user_level(),
+        )
+
+
 def check_loss(objective, y_pred, batch):
-    """Refuse a loss that fails, is not finite or cannot be differentiated."""
+    """Return the loss; refuse one that fails, is not finite or cannot be differentiated."""
     try:
         loss = objective(y_pred, batch.y, batch.weight, batch.total)
     except Exception as error:
-        if str(error).startswith("loss"):
+        if str(error).startswith("loss") or is_shortage(error):
             raise
         raise ValueError(
             f"loss failed on predictions of shape {tuple(y_pred.shape)} ({y_pred.dtype}) and "
@@ -216,3 +259,4 @@ def check_loss(objective, y_pred, batch):
             f"loss is {loss.item()} on the first rows before any training. Check that y holds "
             "values this loss can take, and that net gives what the loss expects."
         )
+    return loss

@@ -1,5 +1,6 @@
 """What one fit holds while it runs."""
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from sktorch.engine.average import WeightAverage
 from sktorch.engine.measure import MetricSet
 from sktorch.engine.precision import Full
 from sktorch.engine.randomness import RandomStream
+from sktorch.engine.snapshot import take_snapshot
 from sktorch.engine.step import closure_step, train_step
 from sktorch.history import History
 from sktorch.objective import Objective
@@ -55,6 +57,8 @@ class FitState:
         Column of the history that decides which epoch was the best.
     mode : {"min", "max"}
     train_metrics, valid_metrics : MetricSet or None
+    first_loss : float
+        Loss of a few rows before training.
     max_epochs : int
         Epochs of this run, beyond those already in ``history``.
     callbacks : list of Callback
@@ -63,6 +67,10 @@ class FitState:
         The current epoch; the first is 1.
     stop_reason : str or None
         Set by a callback to end the fit after the current epoch.
+    origin : callable
+        Returns what a checkpoint is to tell of the fit beside its state, in a dict.
+    resumed : dict
+        States of callbacks, of a fit that goes on from a checkpoint.
     epochs_left : int
         Epochs still to run.
     rates : dict of str to float
@@ -92,11 +100,14 @@ class FitState:
     mode: str = "min"
     train_metrics: MetricSet | None = None
     valid_metrics: MetricSet | None = None
+    first_loss: float = math.inf
     max_epochs: int = 1
     callbacks: list[Callback] = field(default_factory=list)
     history: History = field(default_factory=History)
     epoch: int = 0
     stop_reason: str | None = None
+    origin: Callable = dict
+    resumed: dict = field(default_factory=dict)
     epochs_left: int = 0
     rates: dict[str, float] = field(default_factory=dict)
     compile: bool | str = False
@@ -120,7 +131,7 @@ class FitState:
             self.after_update.append(self.step_schedule)
         self.modules = [m for m in (self.net, self.objective.module) if m is not None]
         self._tensors = [t for m in self.modules for t in (*m.parameters(), *m.buffers())]
-        self._kept = {}
+        self.kept = {}
 
     def _before_update(self):
         """Return what is done to the gradients of the loss before they are used."""
@@ -172,14 +183,23 @@ class FitState:
             "scheduled": [_scheduled_settings(group) for group in self.optimizer.param_groups],
             "kinds": self._kinds,
             "unaveraged": None if self.average is None else self.average.others,
+            "precision": self.precision.state_dict(),
         }
+
+    def snapshot(self):
+        """Return all that decides how the fit goes on, as plain values."""
+        return take_snapshot(self)
 
     def resume(self, progress, rows):
         """Go on from where another fit was.
 
         Settings that have changed since hold: what another optimizer left is of no use to this one,
-        nor is how far another schedule had come.
+        nor is how far another schedule had come. ``progress`` may be None, if it is not known.
         """
+        self.history = History(rows)
+        self.epoch = len(rows)
+        if progress is None:
+            return
         if progress["kinds"][0] == self._kinds[0]:
             groups = self.optimizer.state_dict()["param_groups"]
             known = progress["optimizer"]
@@ -191,12 +211,13 @@ class FitState:
             for group, settings in pairs:
                 group.update(settings)
         if self.average is not None and progress["unaveraged"] is not None:
-            self.average.others = progress["unaveraged"]
+            self.average.others = [tensor.to(self.device) for tensor in progress["unaveraged"]]
             self.average.in_use = True
+        self.precision.load_state_dict(progress["precision"])
         self.order.set_state(progress["order"])
-        self.stream.states = progress["dropout"]
-        self.history = History(rows)
-        self.epoch = len(rows)
+        # Another device may have fewer generators, or more, which then begin anew.
+        known = progress["dropout"][: len(self.stream.states)]
+        self.stream.states = [*known, *self.stream.states[len(known) :]]
 
     def direction(self, monitor):
         """Return whether less or more of a column of the history is better, "min" or "max"."""
@@ -212,15 +233,15 @@ class FitState:
 
     def keep_weights(self, keeper):
         """Remember the weights as they are now, for the callback ``keeper``."""
-        if id(keeper) not in self._kept:
-            self._kept[id(keeper)] = [tensor.detach().clone() for tensor in self._tensors]
+        if id(keeper) not in self.kept:
+            self.kept[id(keeper)] = [tensor.detach().clone() for tensor in self._tensors]
         else:
-            self._copy(self._kept[id(keeper)], self._tensors)
+            self._copy(self.kept[id(keeper)], self._tensors)
 
     def restore_weights(self, keeper):
         """Go back to the weights last kept for ``keeper``, if any were."""
-        if id(keeper) in self._kept:
-            self._copy(self._tensors, self._kept[id(keeper)])
+        if id(keeper) in self.kept:
+            self._copy(self._tensors, self.kept[id(keeper)])
             if self.average is not None:
                 # What training would have gone on with belongs to a later epoch.
                 self.average.others, self.average.in_use = None, False

@@ -27,7 +27,7 @@ def prepare_callbacks(callbacks, fit):
     -------
     callbacks : list of Callback
     """
-    given = [_unnamed(item) for item in callbacks or ()]
+    given = [] if callbacks is None else [_unnamed(item) for item in callbacks]
     given = [item for item in given if item is not None]
     foreign = [item for item in given if _is_of_skorch(item)]
     for item in given:

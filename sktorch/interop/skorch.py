@@ -185,6 +185,19 @@ class SkorchCallbacks(Callback):
             if is_new and name not in columns and name not in ("batches", "valid_loss"):
                 columns[name] = value.item() if isinstance(value, np.generic) else value
 
+    def state_dict(self):
+        """Return their names: what they know of the fit cannot be had."""
+        return {"names": [type(callback).__name__ for callback in self.callbacks]}
+
+    def load_state_dict(self, state):
+        """Warn that they begin anew."""
+        warnings.warn(
+            f"callbacks: {', '.join(state['names'])} of skorch know nothing of the epochs before "
+            "the checkpoint, and begin anew. Callbacks of sktorch are resumed.",
+            UserWarning,
+            stacklevel=user_level(),
+        )
+
     def on_fit_end(self, state):
         """Run ``on_train_end``, also where a callback has stopped the fit."""
         self._stopped = False
