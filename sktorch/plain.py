@@ -43,7 +43,7 @@ def to_plain(value, records=()):
         Numbers, texts, arrays, dtypes, devices, classes and functions of torch and sktorch, nested
         in lists, tuples, dicts, sets and ``records``.
     records : tuple of class
-        Classes that are built from what their attributes hold.
+        Classes that are built from what their public attributes hold.
 
     Raises
     ------
