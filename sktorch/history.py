@@ -38,12 +38,6 @@ class History:
         self.rows = list(rows)
         self._best = {}
 
-    def __getstate__(self):
-        return {"rows": self.rows}
-
-    def __setstate__(self, state):
-        self.__init__(**state)
-
     def append(self, row):
         """Add the row of a finished epoch."""
         self.rows.append(row)
