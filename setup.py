@@ -14,7 +14,7 @@ images = ["pillow"]
 distributed = ["accelerate", "dask", "distributed"]
 safe = ["safetensors", "skops"]
 bench = ["asv", "virtualenv"]
-test = [*bench, *plot, "pytest", "rich", "ruff"]
+test = [*bench, *plot, *images, *distributed, "polars", "pytest", "rich", "ruff"]
 
 setup(
     name="sktorch",
@@ -33,6 +33,7 @@ setup(
         "torchmetrics>=1.0",
         "pandas>=2.0",
         "joblib>=1.3",
+        "psutil>=5.9",
         "tqdm>=4.60",
     ],
     extras_require={

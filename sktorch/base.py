@@ -4,7 +4,9 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from numbers import Integral
+from operator import length_hint
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktorch.callbacks import EarlyStopping, PrintLog, ProgressBar
 from sktorch.data.checks import Rows, check_rows, check_X
+from sktorch.data.datasets import is_dataset
 from sktorch.data.split import hold_out
 from sktorch.engine.build import build
 from sktorch.engine.evaluation import measure
 from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients, run
 from sktorch.engine.lr_range import lr_range, suggest
+from sktorch.engine.memory import DataSource
 from sktorch.engine.parts import rebuild_objective
 from sktorch.interop.foreign import prepare_callbacks
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
@@ -76,24 +80,34 @@ class TorchEstimator(CallbackSupport, FitSettings):
     def _target_attributes(self, target):
         """Return the fitted attributes that tell of y."""
 
+    @abstractmethod
+    def _knows_target(self):
+        """Return whether nothing need be learned of y before the first epoch."""
+
     _classifies = None
 
     # Fitting ----------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+    def fit(self, X, y=None, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
         """Train the net.
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features) or (n_samples, ...)
-            Finite numbers. A net that begins with an embedding gets integers as integers.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        X : array-like of shape (n_samples, ...), dict or tuple of them, Dataset or DataLoader
+            Finite numbers: arrays, frames, sparse matrices, tensors, memory maps, and what can be
+            sliced like one. A net that begins with an embedding gets integers as integers. A dict
+            or tuple is for nets with several inputs, by the names or the positions of their
+            arguments. The samples of a Dataset, and the batches of a DataLoader, are ``(x, y)``,
+            ``(x, y, weight)`` or a dict that names its target ``labels``, ``label``, ``y`` or
+            ``target``. What can only be iterated keeps its own order.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), optional
+            None where a Dataset holds it.
         sample_weight : array-like of shape (n_samples,), optional
             Not negative. The loss of a batch is ``sum(w * loss) / sum(w)``; a weight of zero is as
             if the row were not there.
-        X_val, y_val, sample_weight_val : array-like, optional
-            Data to validate on, in place of held-out rows.
+        X_val, y_val, sample_weight_val : optional
+            Data to validate on, in place of held-out rows, in any form that X and y may have.
 
         Returns
         -------
@@ -109,14 +123,15 @@ class TorchEstimator(CallbackSupport, FitSettings):
         """
         self._validate_params()
         draft = self._draft()
-        rows = check_rows(draft, X, y, sample_weight, y_numeric=not self._classifies, reset=True)
+        rows = draft._check_rows(X, y, sample_weight, reset=True, known=self._knows_target())
         given = draft._check_validation(X_val, y_val, sample_weight_val)
         target = draft._learn_target(rows)
         seeds = Seeds.draw(self.random_state)
         rows, given = draft._encode(target, rows, given)
         measures = named_metrics(self.metrics, target.problem)
         modes = {name: measure.mode for name, measure in measures.items()}
-        watch, fraction = plan_watch(self, len(rows), given is not None, modes)
+        n_samples = length_hint(rows.X, 0)
+        watch, fraction = plan_watch(self, n_samples, given is not None, modes)
         train, valid = _split(rows, given, fraction, target, seeds)
         earlier = self._earlier(target) if self.warm_start else None
         tasks = fit_tasks(self, X, y, sample_weight)
@@ -173,7 +188,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
         lr = self.lr if isinstance(self.lr, Mapping) else lr_min
         draft = type(self)(**{**without, "lr": lr, "lr_scheduler": None})
         draft._validate_params()
-        rows = check_rows(draft, X, y, sample_weight, y_numeric=not self._classifies, reset=True)
+        rows = draft._check_rows(X, y, sample_weight, reset=True, known=self._knows_target())
         target = draft._learn_target(rows)
         rows, _ = draft._encode(target, rows, None)
         rates = np.geomspace(lr_min, lr_max, n_steps)
@@ -191,9 +206,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
         draft = self._draft()
         if fitted:
             vars(draft).update(_input_attributes(self))
-        rows = check_rows(
-            draft, X, y, sample_weight, y_numeric=not self._classifies, reset=not fitted
-        )
+        rows = draft._check_rows(X, y, sample_weight, reset=not fitted, known=fitted)
         target = self._target if fitted else self._learn_first_target(rows, classes)
         rows, _ = draft._encode(target, rows, None)
         earlier = copy.deepcopy((self.net_, self._loss_module)) if fitted else None
@@ -231,18 +244,29 @@ class TorchEstimator(CallbackSupport, FitSettings):
         """Return an unfitted twin: what checks set on it is published only if the fit succeeds."""
         return type(self)(**self.get_params(deep=False))
 
+    def _check_rows(self, X, y, sample_weight, *, reset, known=False):
+        signature = getattr(self, "_signature", None)
+        return check_rows(
+            self,
+            X,
+            y,
+            sample_weight,
+            y_numeric=not self._classifies,
+            reset=reset,
+            several=signature is not None and isinstance(signature.input_dtype, tuple),
+            known=known,
+        )
+
     def _check_validation(self, X_val, y_val, sample_weight_val):
         if X_val is None and y_val is None:
             if sample_weight_val is not None:
                 raise ValueError("sample_weight_val is given without X_val and y_val. Pass all.")
             return None
-        if X_val is None or y_val is None:
+        if X_val is None or (y_val is None and not is_dataset(X_val)):
             missing, given = ("X_val", "y_val") if X_val is None else ("y_val", "X_val")
             raise ValueError(f"{given} is given without {missing}. Pass both, or neither.")
         with about("X_val, y_val"):
-            return check_rows(
-                self, X_val, y_val, sample_weight_val, y_numeric=not self._classifies, reset=False
-            )
+            return self._check_rows(X_val, y_val, sample_weight_val, reset=False)
 
     def _encode(self, target, rows, given):
         """Return both parts with y as numbers, and weights that class weights are part of."""
@@ -292,7 +316,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
             "_history": state.history,
             "_net_given": self._describe_net(),
             "_progress": state.progress(),
-            "_sample_shape": tuple(state.train.x.shape[1:]),
+            "data_source_": DataSource(state.train.kind, state.train.reason),
             "_parameter_rules": parameter_rules(state.optimizer),
         }
 
@@ -339,7 +363,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
         check_is_fitted(self)
         return summarize(
             self.net_,
-            self._sample_shape,
+            self._signature.sample_shape,
             self._signature.input_dtype,
             self.device_,
             self._parameter_rules,
@@ -349,19 +373,34 @@ class TorchEstimator(CallbackSupport, FitSettings):
 
     def _outputs(self, X):
         """Return what the net gives for X, of shape (n_samples, n_outputs), float64."""
-        check_is_fitted(self)
-        X = check_X(self, X, reset=False)
-        return outputs(
-            self.net_, X, self._signature.input_dtype, self.device_, decoder_of(self._loss_module)
-        )
+        return self._outputs_and_targets(X)[0]
 
-    def evaluate(self, X, y, sample_weight=None):
+    def _outputs_and_targets(self, X):
+        """Return the same, and the targets that X holds in the same order, or None."""
+        check_is_fitted(self)
+        dtypes = self._signature.input_dtype
+        X = check_X(self, X, reset=False, several=isinstance(dtypes, tuple))
+        return outputs(self.net_, X, dtypes, self.device_, decoder_of(self._loss_module))
+
+    def _held_score(self, X, sample_weight, metric):
+        """Return the score on a Dataset that holds its targets, in one pass."""
+        found, y = self._outputs_and_targets(X)
+        if y is None:
+            raise ValueError("y is None, and the samples of X hold no target. Pass y.")
+        return float(metric(y, self._predicted(found), sample_weight=sample_weight))
+
+    @abstractmethod
+    def _predicted(self, outputs):
+        """Return what ``predict`` returns for such outputs of the net."""
+
+    def evaluate(self, X, y=None, sample_weight=None):
         """Return the loss and every metric of ``metrics`` on some data.
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, ...)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        X : as for ``fit``
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), optional
+            None where a Dataset holds it.
         sample_weight : array-like of shape (n_samples,), optional
             Enters the loss; metrics count each sample once.
 
@@ -371,7 +410,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
             ``loss`` and a value for each metric; those of values are in the units of y.
         """
         check_is_fitted(self)
-        rows = check_rows(self, X, y, sample_weight, y_numeric=not self._classifies, reset=False)
+        rows = self._check_rows(X, y, sample_weight, reset=False, known=True)
         factors = self._class_factors(self._target, rows)
         rows = _encoded(self._target, rows, factors)
         measures = named_metrics(self.metrics, self._target.problem)
@@ -394,9 +433,9 @@ class TorchEstimator(CallbackSupport, FitSettings):
 
 def _encoded(target, rows, factors):
     """Return rows with y as numbers and weights that are 1 on average."""
-    y, weight = target.encode(rows.y), rows.weight
-    if factors is not None:
-        weight = factors[y] if weight is None else factors[y] * weight
+    if rows.X.carries_y:
+        return Rows(rows.X, target.encode(rows.y), None, partial(_encoded_parts, target, factors))
+    y, weight = _encoded_parts(target, factors, rows.y, rows.weight)
     if weight is None:
         return Rows(rows.X, y)
     if not weight.any():
@@ -407,11 +446,19 @@ def _encoded(target, rows, factors):
     return rows if weight.all() else rows.take(np.flatnonzero(weight))
 
 
+def _encoded_parts(target, factors, y, weight):
+    """Return y as numbers, and weights with those of the classes."""
+    y = target.encode(y)
+    if factors is not None:
+        weight = factors[y] if weight is None else factors[y] * weight
+    return y, weight
+
+
 def _split(rows, given, fraction, target, seeds):
     """Return the rows to train on and those to validate on, or None."""
     if fraction is None:
         return rows, given
-    strata = rows.y if target.stratified else None
+    strata = rows.y if target.stratified and not rows.X.carries_y else None
     train, held_out = hold_out(len(rows), fraction, seeds.split, strata)
     return rows.take(train), rows.take(held_out)
 

@@ -50,6 +50,8 @@ class FitSettings(ParametrizedEstimator):
         "callbacks": ["array-like", None],
         "verbose": ["verbose"],
         "device": [str, torch.device],
+        "data_source": [StrOptions({"auto", "resident", "streamed"})],
+        "num_workers": [Interval(Integral, 0, None, closed="left")],
         "dtype": [StrOptions({"auto", "float16", "bfloat16", "float32", "float64"})],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
@@ -90,6 +92,8 @@ class FitSettings(ParametrizedEstimator):
         callbacks=None,
         verbose=0,
         device="auto",
+        data_source="auto",
+        num_workers=0,
         dtype="auto",
         precision=None,
         warm_start=False,
@@ -121,6 +125,8 @@ class FitSettings(ParametrizedEstimator):
         self.callbacks = callbacks
         self.verbose = verbose
         self.device = device
+        self.data_source = data_source
+        self.num_workers = num_workers
         self.dtype = dtype
         self.precision = precision
         self.warm_start = warm_start

@@ -9,7 +9,7 @@ ROOT = Path(sktorch.__file__).parent
 
 # A package is one storey: its own files may use each other, without a cycle.
 FLOORS = [
-    {"_version", "docstrings", "exceptions", "fused", "rules", "specs"},
+    {"_version", "docstrings", "exceptions", "fields", "fused", "rules", "specs"},
     {"history", "losses", "metrics", "nets", "optim", "penalties"},
     {
         "callbacks",

@@ -3,6 +3,7 @@
 import time
 from datetime import datetime
 from numbers import Integral, Real
+from operator import length_hint
 
 from tqdm.auto import tqdm
 
@@ -46,7 +47,7 @@ class ProgressBar(Callback):
                 self._steps.set_postfix(loss=f"{loss.item():.4g}", refresh=False)
         elif time.perf_counter() - self._started > _LONG_EPOCH_SECONDS:
             self._steps = tqdm(
-                total=len(state.train),
+                total=length_hint(state.train, 0) or None,
                 initial=self._n_batches,
                 desc=f"epoch {state.epoch}",
                 unit="step",

@@ -13,10 +13,17 @@ from sktorch.engine.parts import (
     new_schedule,
     new_signature,
 )
-from sktorch.engine.placement import batch_rows, place
-from sktorch.engine.probe import PROBE_ROWS, check_loss, probe_net, probe_training
+from sktorch.engine.placement import place
+from sktorch.engine.probe import (
+    PROBE_ROWS,
+    check_loss,
+    forward_or_explain,
+    probe_net,
+    probe_training,
+)
 from sktorch.engine.randomness import RandomStream
 from sktorch.engine.state import FitState
+from sktorch.fields import caller
 from sktorch.losses import find_loss
 from sktorch.nets import has_sparse_gradients
 from sktorch.objective import decoder_of
@@ -88,7 +95,8 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         monitor=watch.monitor,
         mode=watch.mode,
         callbacks=list(callbacks),
-        **new_schedule(settings, optimizer, len(train), watch.mode),
+        forward=caller(net, signature.input_dtype),
+        **new_schedule(settings, optimizer, train, watch.mode),
     )
     readout = Readout(signature, target, decoder_of(objective.module), device)
     state.train_metrics = new_metrics(measures, readout, device)
@@ -96,7 +104,7 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         head = train.head(PROBE_ROWS)
         net.eval()
         with torch.no_grad(), stream.undone():
-            state.train_metrics.try_out(net(head.x), head.y)
+            state.train_metrics.try_out(state.forward(head.x), head.y)
     if valid is not None:
         state.valid_metrics = new_metrics(measures, readout, device)
     if settings.ema_decay is not None:
@@ -109,23 +117,30 @@ def learner(settings, train, valid, target, seeds, device, earlier):
     loss = find_loss(settings.loss, classification=target.classifies)
     check_values(settings, loss, target, train, valid)
     net, trained = earlier or (None, None)
+    x, _, _ = train.X.head(PROBE_ROWS)
     # Lazy layers draw their weights in the probe, and a loss may have weights too.
     with RandomStream(seeds.weights, device):
         if net is None:
-            net = new_net(settings, train.X, target.n_outputs(loss), device, loss)
+            net = new_net(settings, x, target.n_outputs(loss), device, loss)
         net.to(device)
-        input_dtype, y_pred = probe_net(net, train.X[:PROBE_ROWS], device)
+        input_dtype, y_pred = probe_net(net, x, device)
         objective = new_objective(settings, loss, train, target, y_pred, trained)
-    return net, objective, new_signature(settings, loss, target, input_dtype, y_pred)
+    return net, objective, new_signature(settings, loss, target, x, input_dtype, y_pred)
 
 
 def sources(settings, train, valid, net, signature, device, order):
     """Return the batches to train on, and those to validate on, or None."""
-    placed = {"net": net, "device": device, "signature": signature}
+    placed = {
+        "net": net,
+        "device": device,
+        "signature": signature,
+        "source": settings.data_source,
+        "workers": settings.num_workers,
+    }
     batches = place(
         train,
         **placed,
-        batch_size=batch_rows(settings.batch_size, len(train)),
+        batch_size=settings.batch_size,
         generator=order if settings.shuffle else None,
     )
     if valid is not None:
@@ -140,9 +155,9 @@ def try_out(net, objective, train, valid, stream):
     train.copies = trial.writes
     if valid is not None:
         valid.copies = trial.writes
-        if valid.weight is not None:
-            batch = valid.head(PROBE_ROWS)
+        batch = valid.head(PROBE_ROWS)
+        if batch.weight is not None:
             net.eval()
             with stream.undone():
-                check_loss(objective, net(batch.x), batch)
+                check_loss(objective, forward_or_explain(net, batch.x), batch)
     return trial

@@ -2,9 +2,11 @@
 
 import torch
 
+from sktorch.data.batches import copied
 from sktorch.engine.loop import weighted_mean
 from sktorch.engine.measure import Readout, new_metrics
 from sktorch.engine.placement import place
+from sktorch.fields import caller
 from sktorch.objective import decoder_of
 
 __all__ = ["measure"]
@@ -32,11 +34,13 @@ def measure(net, objective, rows, signature, target, measures, device):
     batches = place(rows, net, device, signature=signature)
     readout = Readout(signature, target, decoder_of(objective.module), device)
     metrics = new_metrics(measures, readout, device)
+    forward = caller(net, signature.input_dtype)
     losses, totals = [], []
     with torch.no_grad():
         for batch in batches:
-            # Copied, since the net may write to what it is given.
-            y_pred = net(batch.x.clone())
+            # The net may write to what it is given.
+            batch = copied(batch)
+            y_pred = forward(batch.x)
             losses.append(objective(y_pred, batch.y.clone(), batch.weight, batch.total))
             totals.append(batch.total)
             if metrics is not None:

@@ -1,15 +1,18 @@
 """What a fitted net gives for rows it has not seen."""
 
+import math
+
+import numpy as np
 import torch
 
-from sktorch.data.tensors import as_tensor
-from sktorch.engine.placement import check_ids
+from sktorch.data.batches import prefetched
+from sktorch.data.datasets import Stream, to_array
+from sktorch.data.tensors import as_tensors, check_finite
+from sktorch.engine.placement import EVAL_ROWS, check_ids, eval_rows
 from sktorch.engine.probe import forward_or_explain
+from sktorch.fields import leaves, outline
 
-__all__ = ["outputs"]
-
-# Enough rows that the arithmetic dwarfs the overhead of a call, and few activations at once.
-_CHUNK_ROWS = 4096
+__all__ = ["chunks", "outputs"]
 
 
 def outputs(net, X, dtype, device, decoder=None):
@@ -18,8 +21,8 @@ def outputs(net, X, dtype, device, decoder=None):
     Parameters
     ----------
     net : nn.Module
-    X : ndarray or sparse matrix of shape (n_samples, ...)
-    dtype : torch.dtype
+    X : Arrays, Samples or Stream
+    dtype : torch.dtype, or a dict or tuple of them
         What ``net`` takes X in.
     device : torch.device
         Where ``net`` is.
@@ -29,15 +32,55 @@ def outputs(net, X, dtype, device, decoder=None):
     Returns
     -------
     y_pred : ndarray of shape (n_samples, n_outputs), float64
+    y : ndarray of shape (n_samples, ...), or None
+        The targets that X holds, in the same order.
     """
-    chunks = []
+
+    def forward(x):
+        # Copied, since the net may write to what it is given.
+        x = as_tensors(x, dtype, device, copy=True)
+        check_ids(net, x)
+        y_pred = forward_or_explain(net, x)
+        y_pred = y_pred.reshape(len(y_pred), -1)
+        return (y_pred if decoder is None else decoder.log_probabilities(y_pred)).cpu()
+
+    given, targets = [], []
     with torch.inference_mode():
-        for start in range(0, X.shape[0], _CHUNK_ROWS):
-            # Copied, since the net may write to what it is given.
-            x = as_tensor(X[start : start + _CHUNK_ROWS], dtype, device, "X", copy=True)
-            check_ids(net, x)
-            y_pred = forward_or_explain(net, x).reshape(len(x), -1)
-            if decoder is not None:
-                y_pred = decoder.log_probabilities(y_pred)
-            chunks.append(y_pred.cpu())
-    return torch.cat(chunks).double().numpy()
+        for x, y, _ in chunks(X):
+            _check_outline(x, dtype)
+            if not X.checked:
+                check_finite(x)
+            given.append(forward(x))
+            targets.append(y)
+    y_pred = torch.cat(given).double().numpy()
+    if targets[0] is None:
+        return y_pred, None
+    return y_pred, np.concatenate([to_array(y, "y") for y in targets])
+
+
+def chunks(X):
+    """Yield ``(x, y, weight)`` of all of X, some thousand rows at a time."""
+    if isinstance(X, Stream):
+        yield from X.batches(EVAL_ROWS)
+        return
+    x, _, _ = X.head(1)
+    n_rows = eval_rows(sum(math.prod(p.shape[1:]) * p.dtype.itemsize for _, p in leaves(x)))
+    starts = range(0, len(X), n_rows)
+    rows = [slice(start, min(start + n_rows, len(X))) for start in starts]
+    # What lies in memory is a view: there is nothing to read ahead.
+    yield from map(X.read, rows) if X.elsewhere is None else prefetched(X.read, rows)
+
+
+def _check_outline(x, dtype):
+    """Refuse inputs other than those the net was fitted with."""
+    if outline(x) != outline(dtype):
+        given, wanted = (_inputs(outline(value)) for value in (x, dtype))
+        raise ValueError(f"X must hold {wanted}, as in fit, got {given}.")
+
+
+def _inputs(found):
+    if found is None:
+        return "one array"
+    return (
+        f"{found} inputs" if isinstance(found, int) else f"the inputs {', '.join(map(str, found))}"
+    )

@@ -1,11 +1,13 @@
 """A look at the net and the loss before the first step, so that misfits have a name."""
 
 import math
+from itertools import product
 from typing import NamedTuple
 
 import torch
 
-from sktorch.data.tensors import as_tensor
+from sktorch.data.tensors import as_tensors
+from sktorch.fields import caller, each, leaves
 from sktorch.nets import first_layer, float_dtype, reads_ids
 
 __all__ = [
@@ -24,31 +26,42 @@ PROBE_ROWS = 8
 def forward_or_explain(net, x):
     """Call ``net``; what it raises names ``net``, the shape of X and the first layer."""
     try:
-        return net(x)
+        return caller(net, x)(x)
     except Exception as error:
         raise ValueError(
-            f"net: the forward of {type(net).__name__} failed on samples of shape "
-            f"{tuple(x.shape[1:])} and dtype {str(x.dtype).removeprefix('torch.')}: "
+            f"net: the forward of {type(net).__name__} failed on samples of {_samples(x)}: "
             f"{type(error).__name__}: {error}. Its first layer is {first_layer(net)}; "
             "check that it takes such samples."
         ) from error
 
 
-def probe_net(net, X, device):
+def _samples(x):
+    """Say in words what samples of x look like."""
+    words = [
+        f"shape {tuple(part.shape[1:])} and dtype {str(part.dtype).removeprefix('torch.')}"
+        for _, part in leaves(x)
+    ]
+    if isinstance(x, dict):
+        return ", ".join(f"{name}: {text}" for name, text in zip(x, words, strict=True))
+    return ", ".join(words)
+
+
+def probe_net(net, x, device):
     """Run ``net`` on a few rows, in eval mode.
 
     Parameters
     ----------
     net : nn.Module
         On ``device``. Lazy layers learn their shapes here.
-    X : ndarray or sparse matrix of shape (n_probe, ...)
+    x : array or tensor of shape (n_probe, ...), or a dict or tuple of them
     device : torch.device
 
     Returns
     -------
-    input_dtype : torch.dtype
+    input_dtype : torch.dtype, or a dict or tuple of them
         What the net takes X in: int64 where it begins with an embedding, or where X holds integers
-        and its forward takes nothing else; the dtype of its parameters otherwise.
+        and its forward takes nothing else; the dtype of its parameters otherwise. Of several
+        inputs those of integers stay integers, wherever the forward takes them so.
     y_pred : Tensor of shape (n_probe,) or (n_probe, n_outputs)
 
     Raises
@@ -58,26 +71,46 @@ def probe_net(net, X, device):
         gives values that are not finite.
     """
     net.eval()
-    dtype = torch.int64 if reads_ids(net) else float_dtype(net)
-    try:
-        y_pred = forward_or_explain(net, as_tensor(X, dtype, device, "X", copy=True))
-    except ValueError as error:
-        if dtype is torch.int64 or X.dtype.kind not in "iu":
-            raise
-        dtype = torch.int64
+    n_rows = leaves(x)[0][1].shape[0]
+    first_error = None
+    for dtypes in _candidates(net, x):
+        tensors = as_tensors(x, dtypes, device, copy=True)
         try:
-            y_pred = net(as_tensor(X, dtype, device, "X", copy=True))
-        except Exception:
-            raise error from None
-    check_output(net, y_pred, X.shape[0])
+            y_pred = forward_or_explain(net, tensors)
+            break
+        except ValueError as error:
+            first_error = first_error or error
+    else:
+        raise first_error
+    check_output(net, y_pred, n_rows)
     with torch.no_grad():
-        one = net(as_tensor(X[:1], dtype, device, "X", copy=True))
+        tensors = as_tensors(each(lambda part: part[:1], x), dtypes, device, copy=True)
+        one = caller(net, x)(tensors)
     if one.shape != (1, *y_pred.shape[1:]):
         raise ValueError(
             f"net gives shape {tuple(one.shape)} for one sample and {tuple(y_pred.shape)} for "
-            f"{X.shape[0]}: it drops the axis of samples. Name the axis to drop, as in squeeze(1)."
+            f"{n_rows}: it drops the axis of samples. Name the axis to drop, as in squeeze(1)."
         )
-    return dtype, y_pred
+    return dtypes, y_pred
+
+
+def _candidates(net, x):
+    """Yield the dtypes that ``net`` may take its inputs in, the likeliest first."""
+    floating, parts = float_dtype(net), [part for _, part in leaves(x)]
+    whole = [_is_whole(part) for part in parts]
+    if not isinstance(x, dict | tuple):
+        yield torch.int64 if reads_ids(net) else floating
+        if whole[0] and not reads_ids(net):
+            yield torch.int64
+        return
+    for choice in product(*([torch.int64, floating] if w else [floating] for w in whole)):
+        yield dict(zip(x, choice, strict=True)) if isinstance(x, dict) else choice
+
+
+def _is_whole(part):
+    if isinstance(part, torch.Tensor):
+        return not part.is_floating_point() and part.dtype is not torch.bool
+    return part.dtype.kind in "iu"
 
 
 def check_output(net, y_pred, n_samples):
@@ -177,7 +210,8 @@ def probe_training(net, objective, batch, stream):
     buffers = [buffer for module in modules for buffer in module.buffers()]
     kept = [buffer.clone() for buffer in buffers]
     before = stream.states
-    versions = batch.x._version, batch.y._version
+    given = [part for _, part in leaves(batch.x)] + [batch.y]
+    versions = [tensor._version for tensor in given]
     with stream:
         check_loss(objective, forward_or_explain(net, batch.x), batch)
     after, stream.states = stream.states, before
@@ -186,7 +220,7 @@ def probe_training(net, objective, batch, stream):
             buffer.copy_(value)
     return Trial(
         is_random=any(not torch.equal(a, b) for a, b in zip(after, before, strict=True)),
-        writes=(batch.x._version, batch.y._version) != versions,
+        writes=[tensor._version for tensor in given] != versions,
     )
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from sktorch.callbacks import HOOKS, Callback, overriding
-from sktorch.data.batches import Resident
+from sktorch.data.batches import Arriving, Resident, Streamed
 from sktorch.engine.average import WeightAverage
 from sktorch.engine.measure import MetricSet
 from sktorch.engine.precision import Full
@@ -32,8 +32,8 @@ class FitState:
     net : nn.Module
     objective : Objective
     optimizer : torch.optim.Optimizer
-    train : Resident
-    valid : Resident or None
+    train : Resident, Streamed or Arriving
+    valid : the same, or None
     order : torch.Generator
         Shuffles ``train``.
     stream : RandomStream
@@ -60,6 +60,8 @@ class FitState:
     history : History
     epoch : int
         The current epoch; the first is 1.
+    forward : callable
+        ``net`` as it is called with ``batch.x``, which may be several inputs.
     stop_reason : str or None
         Set by a callback to end the fit after the current epoch.
     """
@@ -67,8 +69,8 @@ class FitState:
     net: nn.Module
     objective: Objective
     optimizer: torch.optim.Optimizer
-    train: Resident
-    valid: Resident | None
+    train: Resident | Streamed | Arriving
+    valid: Resident | Streamed | Arriving | None
     order: torch.Generator
     stream: RandomStream
     is_random: bool
@@ -88,8 +90,10 @@ class FitState:
     history: History = field(default_factory=History)
     epoch: int = 0
     stop_reason: str | None = None
+    forward: Callable | None = None
 
     def __post_init__(self):
+        self.forward = self.forward or self.net
         groups = self.optimizer.param_groups
         self.parameters = [p for group in groups for p in group["params"]]
         self.names = [name for group in groups for name in group["names"]]
