@@ -4,6 +4,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from numbers import Integral
 from operator import length_hint
@@ -26,6 +27,7 @@ from sktorch.engine.loop import gradients, run
 from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.memory import DataSource
 from sktorch.engine.parts import rebuild_objective
+from sktorch.engine.randomness import RandomStream
 from sktorch.interop.foreign import prepare_callbacks
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
 from sktorch.metrics import named_metrics
@@ -246,16 +248,19 @@ class TorchEstimator(CallbackSupport, FitSettings):
 
     def _check_rows(self, X, y, sample_weight, *, reset, known=False):
         signature = getattr(self, "_signature", None)
-        return check_rows(
-            self,
-            X,
-            y,
-            sample_weight,
-            y_numeric=not self._classifies,
-            reset=reset,
-            several=signature is not None and isinstance(signature.input_dtype, tuple),
-            known=known,
-        )
+        # A Dataset may draw random numbers as it is read; they are not to be the process's own.
+        stream = RandomStream(0, torch.device("cpu")) if is_dataset(X) else nullcontext()
+        with stream:
+            return check_rows(
+                self,
+                X,
+                y,
+                sample_weight,
+                y_numeric=not self._classifies,
+                reset=reset,
+                several=signature is not None and isinstance(signature.input_dtype, tuple),
+                known=known,
+            )
 
     def _check_validation(self, X_val, y_val, sample_weight_val):
         if X_val is None and y_val is None:

@@ -277,3 +277,36 @@ def test_a_single_batch_holds_the_rows_that_a_dataset_draws_anew():
     data.draws = iter(np.linspace(0, 1e-3, 100_000))
     reg = TorchRegressor(max_epochs=3, shuffle=False, random_state=0, lr=0).fit(data)
     assert reg.history_["train_loss"].nunique() == 3
+
+
+class Augmented(Rows):
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return x + 0.1 * torch.randn(64).numpy(), y
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("loader", [False, True])
+def test_what_a_dataset_draws_goes_by_random_state(workers, dropout, loader):
+    def fit(seed):
+        data = Augmented()
+        if loader:
+            data = DataLoader(data, batch_size=50, shuffle=True, num_workers=workers)
+        clf = TorchClassifier(
+            net__dropout=dropout,
+            dtype="float32",
+            batch_size=50,
+            max_epochs=2,
+            random_state=seed,
+            num_workers=0 if loader else workers,
+        )
+        return clf.fit(data).net_
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = fit(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert same_weights(first, fit(0))
+    assert not same_weights(first, fit(1))

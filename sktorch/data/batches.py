@@ -148,6 +148,8 @@ class Streamed(Batches):
         Rows to read at once, but for a batch that has more.
     workers : int, default=0
         Processes that read; with none, a thread does.
+    seed : int, default=0
+        Seeds what they draw.
     """
 
     kind = "streamed"
@@ -162,6 +164,7 @@ class Streamed(Batches):
         lone_row=True,
         most_rows=None,
         workers=0,
+        seed=0,
     ):
         super().__init__(n_rows, batch_size, generator, lone_row)
         self.load = load
@@ -178,7 +181,7 @@ class Streamed(Batches):
                 num_workers=workers,
                 persistent_workers=True,
                 # Or it would draw from torch's own at the start of each epoch.
-                generator=torch.Generator().manual_seed(0),
+                generator=torch.Generator().manual_seed(seed),
             )
         x, y, _ = load(slice(0, 1))
         self.row_bytes = row_bytes(x, y)

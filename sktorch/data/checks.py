@@ -89,7 +89,7 @@ def check_X(estimator, X, *, reset, n_samples=None, several=False):
     """
     if is_dataset(X):
         return _check_dataset(estimator, X, reset)
-    if isinstance(X, Mapping) and len(X) == 1:
+    if _is_dict(X) and len(X) == 1:
         (X,) = X.values()
     fields = _fields(X, n_samples, several)
     if fields is not None:
@@ -197,9 +197,14 @@ def _checked_y(estimator, y, y_numeric):
     return y
 
 
+def _is_dict(X):
+    # Sparse matrices of one of scipy's formats are dicts too.
+    return isinstance(X, Mapping) and not sparse.issparse(X)
+
+
 def _fields(X, n_samples, several):
     """Return several inputs as a dict or tuple, or None where X is one."""
-    if isinstance(X, Mapping):
+    if _is_dict(X):
         fields = dict(X)
     elif isinstance(X, tuple | list) and len(X) > 1 and all(is_array(part) for part in X):
         # Arrays in a list may be rows as well; y, or what the net was fitted with, tells.

@@ -29,6 +29,9 @@ from sktorch.fields import each, leaves
 
 __all__ = ["Arrays", "LazyRows", "is_array", "is_lazy"]
 
+# Scattered rows of a file to read before their pages are let go.
+_SCATTERED = 1024
+
 
 def is_array(value):
     """Whether ``value`` is an array, a tensor, a sparse matrix or a frame, rather than a list."""
@@ -100,21 +103,28 @@ class LazyRows:
         """Read rows: a slice or an integer array."""
         if isinstance(rows, slice) and self.index is None:
             values = np.array(self.array[rows])
-        else:
-            rows = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
-            rows = rows if self.index is None else self.index[rows]
-            # In ascending order: what lies close is read once, and h5py takes no other.
-            unique, places = np.unique(rows, return_inverse=True)
-            values = np.asarray(self.array[unique])[places]
-        self._release()
-        return values
+            self._release()
+            return values
+        rows = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
+        rows = rows if self.index is None else self.index[rows]
+        # In ascending order: what lies close is read once, and h5py takes no other.
+        unique, places = np.unique(rows, return_inverse=True)
+        return np.concatenate([*self._pieces(unique)])[places]
+
+    def _pieces(self, rows):
+        """Yield rows some at a time: each touches pages, and those near it come along."""
+        for start in range(0, max(1, len(rows)), _SCATTERED):
+            yield np.asarray(self.array[rows[start : start + _SCATTERED]])
+            self._release()
 
     def _release(self):
         """Let go of the pages that were read: they would count as memory of the process."""
-        mapped = mapping_of(self.array)
-        private = getattr(self.array, "mode", "r") == "c"
-        if mapped is not None and not private and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
+        array = self.array
+        while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+            array = array.base
+        # What was written to a private map is nowhere else.
+        if isinstance(array, np.memmap) and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+            mapping_of(array).madvise(mmap.MADV_DONTNEED)
 
 
 class Arrays:

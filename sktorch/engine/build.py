@@ -34,6 +34,10 @@ from sktorch.specs import about
 __all__ = ["build"]
 
 
+# Keeps what a Dataset draws apart from the order of its rows.
+_READING = 0x5BD1E995
+
+
 def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=(), measures=None):
     """Build everything a fit holds, and try it on a few rows.
 
@@ -69,7 +73,7 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         frozen=frozen,
     )
     order = torch.Generator().manual_seed(seeds.order)
-    train, valid = sources(settings, train, valid, net, signature, device, order)
+    train, valid = sources(settings, train, valid, net, signature, device, order, seeds)
     stream = RandomStream(seeds.dropout, device)
     trial = try_out(net, objective, train, valid, stream)
     optimizer = build_optimizer(
@@ -117,7 +121,7 @@ def learner(settings, train, valid, target, seeds, device, earlier):
     loss = find_loss(settings.loss, classification=target.classifies)
     check_values(settings, loss, target, train, valid)
     net, trained = earlier or (None, None)
-    x, _, _ = train.X.head(PROBE_ROWS)
+    x, _, _ = RandomStream(seeds.order ^ _READING, device).call(train.X.head, PROBE_ROWS)
     # Lazy layers draw their weights in the probe, and a loss may have weights too.
     with RandomStream(seeds.weights, device):
         if net is None:
@@ -128,7 +132,7 @@ def learner(settings, train, valid, target, seeds, device, earlier):
     return net, objective, new_signature(settings, loss, target, x, input_dtype, y_pred)
 
 
-def sources(settings, train, valid, net, signature, device, order):
+def sources(settings, train, valid, net, signature, device, order, seeds):
     """Return the batches to train on, and those to validate on, or None."""
     placed = {
         "net": net,
@@ -136,6 +140,7 @@ def sources(settings, train, valid, net, signature, device, order):
         "signature": signature,
         "source": settings.data_source,
         "workers": settings.num_workers,
+        "stream": RandomStream(seeds.order ^ _READING, device),
     }
     batches = place(
         train,

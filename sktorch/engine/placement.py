@@ -1,5 +1,7 @@
 """Rows to the device, in the dtypes and the shapes that the net and the loss take."""
 
+from functools import partial
+
 import torch
 
 from sktorch.data.batches import Arriving, Resident, Streamed, row_bytes
@@ -87,6 +89,7 @@ def place(
     generator=None,
     source="auto",
     workers=0,
+    stream=None,
 ):
     """Return the rows as batches on ``device``.
 
@@ -105,10 +108,12 @@ def place(
         Whether the data lies on the device as a whole.
     workers : int
         Processes that read streamed data.
+    stream : RandomStream, optional
+        What a Dataset draws random numbers from as it is read.
     """
     X = rows.X
     if isinstance(X, Stream):
-        return _arriving(rows, net, device, signature, batch_size, workers)
+        return _arriving(rows, net, device, signature, batch_size, workers, stream)
     chosen = choose_source(X, source, signature.input_dtype, device)
     if chosen.kind == "resident":
         x, y, weight = Load(rows, net, device, signature, copy=False)(slice(None))
@@ -117,6 +122,8 @@ def place(
     else:
         cpu = torch.device("cpu")
         load = Load(rows, net, cpu, signature, copy=True)
+        if stream is not None and isinstance(X, Samples) and stream.feeds(lambda: X.head(1)):
+            load = partial(stream.call, load)
         x, y, _ = load(slice(0, 1))
         batches = Streamed(
             load,
@@ -125,6 +132,7 @@ def place(
             **_sizes(rows, net, batch_size, generator, row_bytes(x, y)),
             most_rows=_READ_AT_ONCE if isinstance(X, Samples) else None,
             workers=usable_workers(workers),
+            seed=0 if stream is None else stream.seed,
         )
     batches.reason = chosen.reason
     return batches
@@ -148,7 +156,7 @@ def _sizes(rows, net, batch_size, generator, sample_bytes):
 _STREAM_ROWS = 200
 
 
-def _arriving(rows, net, device, signature, batch_size, workers):
+def _arriving(rows, net, device, signature, batch_size, workers, stream):
     """Return batches of data that comes in an order of its own."""
     X = rows.X
     load = Load(rows, net, torch.device("cpu"), signature, copy=True)
@@ -157,8 +165,9 @@ def _arriving(rows, net, device, signature, batch_size, workers):
     elif batch_size in (None, "auto"):
         batch_size = _STREAM_ROWS
     workers = 0 if X.has_batches else usable_workers(workers)
+    one_pass = partial(X.batches, batch_size, workers)
     batches = Arriving(
-        lambda: X.batches(batch_size, workers),
+        one_pass if stream is None else lambda: stream.advance(one_pass()),
         load.arriving,
         device,
         X.count(batch_size),
