@@ -144,7 +144,7 @@ class DatasetSlice:
         """Return ``(x, y, weight)`` of samples of the Dataset by their numbers, stacked."""
         samples = read_all(self.dataset, numbers)
         try:
-            batch = default_collate(samples)
+            batch = collated(samples)
         except (TypeError, RuntimeError, ValueError, AttributeError, KeyError) as error:
             raise ValueError(
                 f"X: samples of {describe(type(self.dataset))} cannot be stacked: "
@@ -210,6 +210,22 @@ def read_all(dataset, numbers):
             f"numbers {min(numbers)} to {max(numbers)} is not there ({type(error).__name__}: "
             f"{error}). Make __len__ say how many there are."
         ) from error
+
+
+def collated(samples):
+    """Return ``default_collate`` of samples, arrays of numpy being stacked by numpy, in a third."""
+    if not isinstance(samples[0], tuple | list):
+        return column(samples)
+    return [column(values) for values in zip(*samples, strict=True)]
+
+
+def column(values):
+    """Return one part of all samples."""
+    if isinstance(values[0], np.ndarray):
+        return torch.from_numpy(np.stack(values))
+    if isinstance(values[0], np.number):
+        return torch.from_numpy(np.array(values))
+    return default_collate(list(values))
 
 
 def parts_of(batch):
