@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sktorch.callbacks import EarlyStopping, PrintLog, ProgressBar
-from sktorch.data.checks import Rows, check_rows, check_X
+from sktorch.data.checks import Rows, check_rows, check_X, tried_on
 from sktorch.data.datasets import is_dataset
 from sktorch.data.split import hold_out
 from sktorch.engine.build import build
@@ -271,7 +271,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
             missing, given = ("X_val", "y_val") if X_val is None else ("y_val", "X_val")
             raise ValueError(f"{given} is given without {missing}. Pass both, or neither.")
         with about("X_val, y_val"):
-            return self._check_rows(X_val, y_val, sample_weight_val, reset=False)
+            return tried_on(self._check_rows(X_val, y_val, sample_weight_val, reset=False))
 
     def _encode(self, target, rows, given):
         """Return both parts with y as numbers, and weights that class weights are part of."""
@@ -415,7 +415,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
             ``loss`` and a value for each metric; those of values are in the units of y.
         """
         check_is_fitted(self)
-        rows = self._check_rows(X, y, sample_weight, reset=False, known=True)
+        rows = tried_on(self._check_rows(X, y, sample_weight, reset=False, known=True))
         factors = self._class_factors(self._target, rows)
         rows = _encoded(self._target, rows, factors)
         measures = named_metrics(self.metrics, self._target.problem)
@@ -465,7 +465,7 @@ def _split(rows, given, fraction, target, seeds):
         return rows, given
     strata = rows.y if target.stratified and not rows.X.carries_y else None
     train, held_out = hold_out(len(rows), fraction, seeds.split, strata)
-    return rows.take(train), rows.take(held_out)
+    return rows.take(train), tried_on(rows.take(held_out))
 
 
 def _input_attributes(estimator):

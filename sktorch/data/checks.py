@@ -1,7 +1,7 @@
 """What a user may pass as X, y and weights, and what each is told when it does not fit."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from sktorch.data.inputs import Arrays, LazyRows, is_array, is_lazy
 from sktorch.fields import leaves
 from sktorch.specs import describe
 
-__all__ = ["Rows", "check_X", "check_rows"]
+__all__ = ["Rows", "check_X", "check_rows", "tried_on"]
 
 # Samples of a pass over data that comes in an order of its own.
 _PASS_ROWS = 512
@@ -152,6 +152,16 @@ def check_rows(
     return rows if weight.all() else rows.take(np.flatnonzero(weight))
 
 
+def tried_on(rows):
+    """Return rows that a net is not trained on, without augmentation."""
+    return replace(rows, X=unaugmented(rows.X))
+
+
+def unaugmented(X):
+    """Return X, of a Dataset without its augmentation."""
+    return X.unaugmented() if isinstance(X, Samples) else X
+
+
 def _users_y(X, y):
     """Return y that was passed beside X, as an array where it is a tensor or a Dataset."""
     if isinstance(X, DataLoader | IterableDataset):
@@ -177,7 +187,7 @@ def _held(X, sample_weight, known):
         if isinstance(X, Stream):
             return X, *X.first_pass(_PASS_ROWS)
         return X, *X.samples.targets()
-    _, y, _ = X.head(_PASS_ROWS)
+    _, y, _ = unaugmented(X).head(_PASS_ROWS)
     if y is None:
         raise ValueError("X: the Dataset gives no target. Let its samples be (x, y), or pass y.")
     if isinstance(X, Samples):
@@ -272,7 +282,7 @@ def _check_dataset(estimator, X, reset):
             inputs = Samples(X if isinstance(X, DatasetSlice) else DatasetSlice(X))
             if not len(inputs):
                 raise ValueError(f"X: {describe(X)} has 0 samples. Pass some.")
-    x, _, _ = inputs.head(1)
+    x, _, _ = unaugmented(inputs).head(1)
     if not isinstance(x, dict | tuple) and x.ndim > 1:
         # A row of the right width stands for all of them.
         validate_data(estimator, np.zeros((1, x.shape[1])), reset=reset, skip_check_array=True)

@@ -136,6 +136,15 @@ class DatasetSlice:
             weights.append(None if weight is None else to_array(weight, "sample_weight"))
         return joined(ys), None if weights[0] is None else joined(weights)
 
+    def unaugmented(self):
+        """Return the same samples, of a Dataset without its augmentation where it has any."""
+        dataset = unaugmented(self.dataset)
+        if dataset is self.dataset:
+            return self
+        part = DatasetSlice(dataset, self.indices)
+        part._known = self._known
+        return part
+
     def read(self, rows):
         """Return ``(x, y, weight)`` of a slice or an array of rows, stacked."""
         return self.read_samples(self.indices[rows])
@@ -210,6 +219,16 @@ def read_all(dataset, numbers):
             f"numbers {min(numbers)} to {max(numbers)} is not there ({type(error).__name__}: "
             f"{error}). Make __len__ say how many there are."
         ) from error
+
+
+def unaugmented(dataset):
+    """Return a Dataset as a net is to be tried on it, also where it is a part of one."""
+    if hasattr(dataset, "unaugmented"):
+        return dataset.unaugmented()
+    if type(dataset) is Subset:
+        inner = unaugmented(dataset.dataset)
+        return dataset if inner is dataset.dataset else Subset(inner, dataset.indices)
+    return dataset
 
 
 def collated(samples):
@@ -349,6 +368,13 @@ class Samples:
     def take(self, index):
         """See ``sktorch.data.inputs``."""
         return Samples(self.samples[index], self.carries_y)
+
+    def unaugmented(self):
+        """Return the same samples as a net is to be tried on them.
+
+        A Dataset with a method of this name is asked for them.
+        """
+        return Samples(self.samples.unaugmented(), self.carries_y)
 
     def read(self, rows):
         """See ``sktorch.data.inputs``."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from sktorch.data.batches import prefetched
+from sktorch.data.checks import unaugmented
 from sktorch.data.datasets import Stream, to_array
 from sktorch.data.tensors import as_tensors, check_finite
 from sktorch.engine.placement import EVAL_ROWS, check_ids, eval_rows
@@ -63,6 +64,7 @@ def chunks(X):
     if isinstance(X, Stream):
         yield from X.batches(EVAL_ROWS)
         return
+    X = unaugmented(X)
     x, _, _ = X.head(1)
     n_rows = eval_rows(sum(math.prod(p.shape[1:]) * p.dtype.itemsize for _, p in leaves(x)))
     starts = range(0, len(X), n_rows)
