@@ -23,12 +23,13 @@ from sktorch.data.split import hold_out
 from sktorch.engine.build import build
 from sktorch.engine.evaluation import measure
 from sktorch.engine.inference import outputs
-from sktorch.engine.loop import gradients, run
+from sktorch.engine.loop import gradients
 from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.memory import DataSource
 from sktorch.engine.parts import rebuild_objective
 from sktorch.engine.randomness import RandomStream
 from sktorch.interop.foreign import prepare_callbacks
+from sktorch.interop.joblib import run
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
 from sktorch.metrics import named_metrics
 from sktorch.objective import decoder_of

@@ -79,6 +79,12 @@ dtype : {"auto", "float16", "bfloat16", "float32", "float64"}, default="auto"
 precision : {"bfloat16", "float16"} or None, default=None
     Compute the forward of training in half precision where it is safe (torch's autocast); with
     "float16" the loss is scaled so that small gradients survive.
+compile : bool or "auto", default=False
+    Train with a step compiled as one graph by torch's inductor, which needs a C++ compiler. It
+    takes seconds, once for each net, batch size, loss and optimizer; fits of one process share it,
+    whatever their numbers such as ``lr``. It pays for small nets and long fits; "auto" does it
+    after the first epoch where the rest saves more than it costs. Results are those of the plain
+    step to rounding. Where it cannot be done the plain step runs, and a warning says why.
 warm_start : bool, default=False
     Whether ``fit`` begins with the weights of the fit before. The rest begins anew.
 random_state : int, RandomState instance or None, default=None

@@ -1,7 +1,9 @@
 """The objective of a fit: a loss, its weights and its parameters, as one number a batch."""
 
 import copy
+import inspect
 from functools import partial
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -51,18 +53,27 @@ class Objective:
         ``(y_pred, y_true) -> (n_samples,)``, used where they have.
     module : nn.Module or None
         The loss as a module, if it is one: its parameters are trained with the net's.
+    numbers : dict of str to float
+        Arguments of ``mean`` and ``pointwise`` that are real numbers.
+    key : tuple
+        What else they are made of, for objectives that differ in ``numbers`` only to be told.
     """
 
-    def __init__(self, mean, pointwise, module=None):
+    def __init__(self, mean, pointwise, module=None, numbers=None, key=()):
         self.mean = mean
         self.pointwise = pointwise
         self.module = module
+        self.numbers = numbers or {}
+        self.key = key
 
-    def __call__(self, y_pred, y_true, weight, total):
-        """Loss of a batch of total weight ``total``; ``weight`` is None or ``(n_samples,)``."""
+    def __call__(self, y_pred, y_true, weight, total, **numbers):
+        """Loss of a batch of total weight ``total``; ``weight`` is None or ``(n_samples,)``.
+
+        ``numbers`` take the place of the objective's own.
+        """
         if weight is None:
-            return self.mean(y_pred, y_true)
-        return torch.dot(self.pointwise(y_pred, y_true), weight) / total
+            return self.mean(y_pred, y_true, **numbers)
+        return torch.dot(self.pointwise(y_pred, y_true, **numbers), weight) / total
 
     def trained_module(self):
         """Return the loss as a module if it has weights that the fit trained, or None."""
@@ -107,10 +118,10 @@ def build_objective(loss, arguments, entry, **sizes):
         built = loss(**arguments)
         if isinstance(built, nn.Module):
             return _module_objective(built)
-        return _callable_objective(built, built, None, describe(loss))
+        return _callable_objective(built, built, None, describe(loss), (loss, arguments))
     check_arguments(loss, arguments, "loss", reserved=("y_pred", "y_true"))
     function = partial(loss, **arguments)
-    return _callable_objective(function, function, None, describe(loss))
+    return _callable_objective(function, function, None, describe(loss), (loss, arguments))
 
 
 def _built_in_objective(arguments, entry, sizes):
@@ -126,13 +137,26 @@ def _built_in_objective(arguments, entry, sizes):
             ) from None
         return Objective(_mean_of(module), module, module)
     pointwise = partial(entry.pointwise, **arguments) if arguments else entry.pointwise
-    if entry.mean is None:
-        return Objective(_mean_of(pointwise), pointwise)
-    return Objective(partial(entry.mean, **arguments) if arguments else entry.mean, pointwise)
+    mean = _mean_of(pointwise)
+    if entry.mean is not None:
+        mean = partial(entry.mean, **arguments) if arguments else entry.mean
+    settings = _defaults(entry.pointwise) | arguments
+    numbers = {n: float(v) for n, v in settings.items() if _is_real(v)}
+    others = {n: v for n, v in settings.items() if n not in numbers}
+    return Objective(mean, pointwise, None, numbers, (entry.pointwise, others))
+
+
+def _defaults(function):
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _is_real(value):
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _mean_of(pointwise):
-    return lambda y_pred, y_true: pointwise(y_pred, y_true).mean()
+    return lambda y_pred, y_true, **numbers: pointwise(y_pred, y_true, **numbers).mean()
 
 
 def _module_objective(module):
@@ -141,10 +165,10 @@ def _module_objective(module):
         # The same parameters, with a value for each sample.
         single = copy.copy(module)
         single.reduction = "none"
-    return _callable_objective(module, single, module, describe(type(module)))
+    return _callable_objective(module, single, module, describe(type(module)), (module,))
 
 
-def _callable_objective(function, single, module, name):
+def _callable_objective(function, single, module, name, key):
     """Wrap a loss of unknown shape: one number a sample, one an output, or one in all.
 
     ``single`` is the same loss with a value for each sample, where it can be had.
@@ -174,4 +198,4 @@ def _callable_objective(function, single, module, name):
         values = values_of(function, y_pred, y_true)
         return values.mean() if values.ndim else values
 
-    return Objective(mean, pointwise, module)
+    return Objective(mean, pointwise, module, key=key)

@@ -52,6 +52,7 @@ class FitSettings(ParametrizedEstimator):
         "device": [str, torch.device],
         "data_source": [StrOptions({"auto", "resident", "streamed"})],
         "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "compile": ["boolean", StrOptions({"auto"})],
         "dtype": [StrOptions({"auto", "float16", "bfloat16", "float32", "float64"})],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
@@ -96,6 +97,7 @@ class FitSettings(ParametrizedEstimator):
         num_workers=0,
         dtype="auto",
         precision=None,
+        compile=False,
         warm_start=False,
         random_state=None,
         **parameters,
@@ -129,6 +131,7 @@ class FitSettings(ParametrizedEstimator):
         self.num_workers = num_workers
         self.dtype = dtype
         self.precision = precision
+        self.compile = compile
         self.warm_start = warm_start
         self.random_state = random_state
         super().__init__(**parameters)

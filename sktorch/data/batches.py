@@ -13,7 +13,16 @@ from torch.utils.data import DataLoader
 
 from sktorch.fields import each, leaves
 
-__all__ = ["Arriving", "Batch", "Resident", "Streamed", "copied", "prefetched", "row_bytes"]
+__all__ = [
+    "Arriving",
+    "Batch",
+    "Resident",
+    "Streamed",
+    "copied",
+    "prefetched",
+    "row_bytes",
+    "total_of",
+]
 
 # Rows are gathered for many steps at once, which costs one indexing call instead of one a step;
 # this bounds what the copy takes.
@@ -70,7 +79,7 @@ class Batches:
     def __len__(self):
         return len(self.sizes)
 
-    def new_order(self):
+    def draw_order(self):
         """Return the rows in the order of a new epoch, or None for theirs."""
         if self.generator is None:
             return None
@@ -109,6 +118,11 @@ class Resident(Batches):
         self.weight = weight
         super().__init__(len(y), batch_size, generator, lone_row)
 
+    def draw_order(self):
+        """Return the order of the next epoch on the device, or None where rows keep theirs."""
+        order = super().draw_order()
+        return None if order is None else order.to(self.y.device)
+
     def head(self, n_rows):
         """Return a copy of the first rows as one batch."""
         n_rows = min(n_rows, self.n_rows)
@@ -118,12 +132,11 @@ class Resident(Batches):
 
     def __iter__(self):
         """Yield the batches of one epoch."""
-        order = self.new_order()
+        order = self.draw_order()
         if order is None:
             for batch in slices(self.x, self.y, self.weight, self.sizes):
                 yield copied(batch) if self.copies else batch
             return
-        order = order.to(self.y.device)
         for where, sizes in self.groups(row_bytes(self.x, self.y)):
             rows = order[where]
             weight = None if self.weight is None else self.weight[rows]
@@ -193,7 +206,7 @@ class Streamed(Batches):
 
     def __iter__(self):
         """Yield the batches of one epoch."""
-        order = self.new_order()
+        order = self.draw_order()
         order = None if order is None else order.numpy()
         groups = [*self.groups(self.row_bytes, self.most_rows)]
         self._plan[:] = [where if order is None else order[where] for where, _ in groups]
@@ -328,10 +341,16 @@ def slices(x, y, weight, sizes):
         for batch in zip(split(x, sizes), y.split(sizes), sizes, strict=True):
             yield Batch(batch[0], batch[1], None, batch[2])
         return
-    # A batch whose weights are all too small for the dtype adds nothing, rather than 0 / 0.
-    tiny = torch.finfo(weight.dtype).tiny
     for batch in zip(split(x, sizes), y.split(sizes), weight.split(sizes), strict=True):
-        yield Batch(*batch, batch[2].sum().clamp_(min=tiny))
+        yield Batch(*batch, total_of(batch[2], len(batch[2])))
+
+
+def total_of(weight, size):
+    """Return the total weight of each batch of ``size`` rows; ``weight`` is None or (..., size)."""
+    if weight is None:
+        return size
+    # A batch whose weights are all too small for the dtype adds nothing, rather than 0 / 0.
+    return weight.sum(-1).clamp_(min=torch.finfo(weight.dtype).tiny)
 
 
 def split(x, sizes):

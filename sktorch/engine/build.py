@@ -96,6 +96,7 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         precision=new_precision(settings, net, optimizer, device),
         clip_norm=settings.grad_clip_norm,
         accumulation=settings.grad_accumulation_steps,
+        compile=settings.compile,
         monitor=watch.monitor,
         mode=watch.mode,
         callbacks=list(callbacks),

@@ -7,10 +7,23 @@ from itertools import islice
 
 import torch
 
-from sktorch.engine.step import eval_step, step_for
+from sktorch.engine.plan import plan_step
+from sktorch.engine.step import eval_step
+from sktorch.engine.threads import threads_for, using_threads
 from sktorch.exceptions import FitDivergedError
 
-__all__ = ["gradients", "groups_of", "run"]
+__all__ = [
+    "aborting",
+    "begin",
+    "begin_epoch",
+    "check_weights",
+    "end",
+    "end_epoch",
+    "gradients",
+    "groups_of",
+    "run",
+    "weighted_mean",
+]
 
 
 @contextmanager
@@ -22,50 +35,76 @@ def gradients():
 
 def run(state):
     """Train until the budget is spent or a callback stops the fit; leave the net in eval mode."""
-    for module in state.modules:
-        module.train()
-    try:
-        run_epochs(state)
-    except BaseException:
-        notify(state, "on_fit_abort")
-        raise
-    for module in state.modules:
-        module.eval()
+    with aborting(state), using_threads(threads_for(state)):
+        begin(state)
+        while state.epochs_left:
+            plan_step(state)
+            begin_epoch(state)
+            started = time.perf_counter()
+            losses = compute_epoch(state)
+            end_epoch(state, losses, time.perf_counter() - started)
+        end(state)
     check_weights(state)
 
 
-def run_epochs(state):
-    """Run epochs, and the hooks around them."""
+@contextmanager
+def aborting(state):
+    """Tell callbacks where a fit fails or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        notify(state, "on_fit_abort")
+        raise
+
+
+def begin(state):
+    """Prepare for the first epoch."""
+    state.epochs_left = state.max_epochs
+    for module in state.modules:
+        module.train()
     notify(state, "on_fit_begin")
-    for _ in range(state.max_epochs):
-        state.epoch += 1
-        notify(state, "on_epoch_begin")
-        state.history.append(run_epoch(state))
-        notify(state, "on_epoch_end")
-        if state.stop_reason:
-            break
-        schedule(state)
-    notify(state, "on_fit_end")
 
 
-def run_epoch(state):
-    """Run one epoch and return its row of the history."""
-    started = time.perf_counter()
-    rates = state.learning_rates()
+def begin_epoch(state):
+    """Count an epoch and note the learning rates it begins with."""
+    state.epoch += 1
+    notify(state, "on_epoch_begin")
+    state.rates = state.learning_rates()
+
+
+def compute_epoch(state):
+    """Train and validate; return a number for each loss and metric, by name."""
     values = train_epoch(state)
     if state.valid is not None:
         values |= validate(state)
     # The epoch's only read from the device.
-    row = dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True))
-    check_losses(state, row)
-    return {"epoch": state.epoch, **row, **rates, "epoch_time": time.perf_counter() - started}
+    return dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True))
+
+
+def end_epoch(state, values, seconds):
+    """Record an epoch, and see whether there is to be another."""
+    check_losses(state, values)
+    state.history.append({"epoch": state.epoch, **values, **state.rates, "epoch_time": seconds})
+    notify(state, "on_epoch_end")
+    state.epochs_left -= 1
+    if state.stop_reason:
+        state.epochs_left = 0
+    else:
+        schedule(state)
+
+
+def end(state):
+    """Leave the net as it is to be used."""
+    notify(state, "on_fit_end")
+    for module in state.modules:
+        module.eval()
 
 
 def train_epoch(state):
     """Take one step a batch, or a group of batches; return the means over samples by name."""
     if state.average is not None:
         state.average.use(averages=False)
-    step, metrics = step_for(state), state.train_metrics
+    step, metrics = state.step, state.train_metrics
     begin, end = state.hooks["on_batch_begin"], state.hooks["on_batch_end"]
     losses, totals = [], []
     for batches in groups_of(state.accumulation, state.train):

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from sktorch.engine.loop import groups_of
-from sktorch.engine.step import step_for
 
 __all__ = ["lr_range", "suggest"]
 
@@ -36,7 +35,7 @@ def lr_range(state, rates):
     bases = [group["lr"] for group in groups]
     if not max(bases) > 0:
         raise ValueError("lr_find: lr is 0 for every parameter. Give some of them a rate.")
-    step, batches = step_for(state), _endless(state)
+    step, batches = state.step, _endless(state)
     for rate in rates:
         for group, base in zip(groups, bases, strict=True):
             group["lr"] = rate * (base / max(bases))

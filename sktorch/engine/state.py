@@ -15,6 +15,7 @@ from sktorch.engine.average import WeightAverage
 from sktorch.engine.measure import MetricSet
 from sktorch.engine.precision import Full
 from sktorch.engine.randomness import RandomStream
+from sktorch.engine.step import closure_step, train_step
 from sktorch.history import History
 from sktorch.objective import Objective
 from sktorch.optim import needs_closure
@@ -64,6 +65,14 @@ class FitState:
         ``net`` as it is called with ``batch.x``, which may be several inputs.
     stop_reason : str or None
         Set by a callback to end the fit after the current epoch.
+    epochs_left : int
+        Epochs still to run.
+    rates : dict of str to float
+        Learning rates that the current epoch began with, by column of the history.
+    compile : bool or "auto"
+        Whether the step is still to be compiled.
+    step : callable
+        One update; see ``train_step``.
     """
 
     net: nn.Module
@@ -91,6 +100,10 @@ class FitState:
     epoch: int = 0
     stop_reason: str | None = None
     forward: Callable | None = None
+    epochs_left: int = 0
+    rates: dict[str, float] = field(default_factory=dict)
+    compile: bool | str = False
+    step: Callable | None = None
 
     def __post_init__(self):
         self.forward = self.forward or self.net
@@ -101,7 +114,7 @@ class FitState:
         schedule = None if self.scheduler is None else (type(self.scheduler).__name__, rates)
         self._kinds = (type(self.optimizer).__name__, schedule)
         self.hooks = {hook: overriding(self.callbacks, hook) for hook in HOOKS}
-        self.needs_closure = needs_closure(self.optimizer)
+        self.step = self.step or (closure_step if needs_closure(self.optimizer) else train_step)
         # Entered around each forward of training.
         self.randomness = self.stream if self.is_random else nullcontext()
         self.before_update = self._before_update()

@@ -3,7 +3,7 @@
 This is the reference: whatever runs faster must end where these end.
 """
 
-__all__ = ["closure_step", "eval_step", "step_for", "train_step"]
+__all__ = ["closure_step", "eval_step", "train_step"]
 
 
 def train_step(state, batches):
@@ -60,11 +60,6 @@ def closure_step(state, batches):
     for after in state.after_update:
         after()
     return evaluations[0]
-
-
-def step_for(state):
-    """Return the training step that the optimizer of ``state`` takes."""
-    return closure_step if state.needs_closure else train_step
 
 
 def eval_step(state, batch):

@@ -75,10 +75,8 @@ def focal(y_pred, y_true, gamma=2.0, alpha="auto"):
             values = values * (y_true * positive + (1 - y_true) * negative)
         return row_mean(values)
     values = F.cross_entropy(y_pred, y_true, reduction="none")
-    modulation = -torch.expm1(-values)
-    if gamma < 1:
-        # Kept away from 0, where the gradient of a power below 1 is infinite.
-        modulation = modulation.clamp(min=torch.finfo(values.dtype).tiny)
+    # Kept away from 0, where the gradient of a power below 1 is infinite.
+    modulation = (-torch.expm1(-values)).clamp(min=torch.finfo(values.dtype).tiny)
     values = modulation**gamma * values
     weights = _class_weights(alpha, y_pred)
     return values if weights is None else values * weights[y_true]
@@ -133,7 +131,7 @@ def sce(y_pred, y_true, a=1.0, b=1.0):
         return row_mean(a * values - b * math.log(_FLOOR) * wrong)
     p = F.softmax(y_pred, dim=1).clamp(_FLOOR, 1)
     values = F.cross_entropy(y_pred, y_true, reduction="none")
-    return a * values - (p * _log_labels(p, y_true, b)).sum(1)
+    return a * values - b * (p * _log_labels(p, y_true)).sum(1)
 
 
 def mean_sce(y_pred, y_true, a=1.0, b=1.0):
@@ -141,13 +139,13 @@ def mean_sce(y_pred, y_true, a=1.0, b=1.0):
     if y_true.is_floating_point():
         return sce(y_pred, y_true, a, b).mean()
     p = F.softmax(y_pred, dim=1).clamp(_FLOOR, 1)
-    reverse = torch.dot(p.flatten(), _log_labels(p, y_true, b / len(p)).flatten())
-    return a * F.cross_entropy(y_pred, y_true) - reverse
+    reverse = torch.dot(p.flatten(), _log_labels(p, y_true).flatten()) / len(p)
+    return a * F.cross_entropy(y_pred, y_true) - b * reverse
 
 
-def _log_labels(p, y_true, scale):
-    """Return ``scale`` times the logarithm of the one-hot labels, clamped."""
-    logs = torch.full_like(p, scale * math.log(_FLOOR))
+def _log_labels(p, y_true):
+    """Return the logarithm of the one-hot labels, clamped."""
+    logs = torch.full_like(p, math.log(_FLOOR))
     return logs.scatter_(1, y_true.unsqueeze(1), 0.0)
 
 

@@ -1,0 +1,75 @@
+"""Batches of several parts of data side by side, for nets that train as one."""
+
+import torch
+
+from sktorch.data.batches import Batch, total_of
+
+__all__ = ["stacked_batches"]
+
+# Rows are gathered for some steps at once; this bounds what the copy takes.
+_GATHERED_BYTES = 2**24
+
+
+def stacked_batches(parts):
+    """Yield one epoch of each part, its own batches in its own order, side by side.
+
+    Parameters
+    ----------
+    parts : list of Resident
+        Of samples of one shape and dtype; all with weights or none. Their sizes may differ: parts
+        whose batch is of another size, or that have no more, are in a batch of their own, or in
+        none.
+
+    Yields
+    ------
+    members : slice
+        Which of the parts.
+    batch : Batch
+        With an axis of members before that of samples; ``total`` has shape (n_members,) where there
+        are weights.
+    """
+    orders = [part.draw_order() for part in parts]
+    starts = [_starts(part.sizes) for part in parts]
+    row_bytes = sum(t[:1].nbytes for t in (parts[0].x, parts[0].y))
+    per_step = len(parts) * max(part.sizes[0] for part in parts) * max(1, row_bytes)
+    stride = max(1, _GATHERED_BYTES // per_step)
+    for first in range(0, max(map(len, starts)) - 1, stride):
+        bounds = [[s[min(k, len(s) - 1)] for k in (first, first + stride)] for s in starts]
+        x, y, weight = (_gathered(parts, orders, bounds, name) for name in ("x", "y", "weight"))
+        for step in range(first, first + stride):
+            for members, size in _runs(parts, step):
+                start = starts[members.start][step] - bounds[members.start][0]
+                rows = (members, slice(start, start + size))
+                weights = None if weight is None else weight[rows]
+                yield members, Batch(x[rows], y[rows], weights, total_of(weights, size))
+
+
+def _starts(sizes):
+    starts = [0]
+    for size in sizes:
+        starts.append(starts[-1] + size)
+    return starts
+
+
+def _runs(parts, step):
+    """Return neighbours whose batch of ``step`` is of one size, and that size."""
+    sizes = [part.sizes[step] if step < len(part.sizes) else 0 for part in parts]
+    edges = [i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1]]
+    ends = zip([0, *edges], [*edges, len(sizes)], strict=True)
+    return [(slice(start, stop), sizes[start]) for start, stop in ends if sizes[start]]
+
+
+def _gathered(parts, orders, bounds, name):
+    """Return some rows of each part in one tensor; what a shorter part leaves is not to be read."""
+    first = getattr(parts[0], name)
+    if first is None:
+        return None
+    longest = max(stop - start for start, stop in bounds)
+    gathered = first.new_empty(len(parts), longest, *first.shape[1:])
+    for into, part, order, (start, stop) in zip(gathered, parts, orders, bounds, strict=True):
+        source = getattr(part, name)
+        if order is None:
+            into[: stop - start] = source[start:stop]
+        elif stop > start:
+            torch.index_select(source, 0, order[start:stop], out=into[: stop - start])
+    return gathered

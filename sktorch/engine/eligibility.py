@@ -1,0 +1,71 @@
+"""Why a fit cannot be computed as a function of tensors."""
+
+import torch
+
+from sktorch.data.batches import Resident
+from sktorch.engine.precision import Scaled
+from sktorch.engine.updates import find_update
+from sktorch.specs import describe
+
+__all__ = ["PROBE_ROWS", "refusal"]
+
+PROBE_ROWS = 8
+
+
+def refusal(state):
+    """Return why ``FunctionalStep`` cannot stand in for the plain step of a fit, or ""."""
+    for reason in (_of_settings, _of_forward):
+        if text := reason(state):
+            return text
+    return ""
+
+
+def _of_settings(state):
+    name = describe(type(state.optimizer))
+    update = find_update(state.optimizer)
+    if update is None:
+        return f"optimizer {name} is none of SGD, Adam, AdamW and RMSprop"
+    if update.refusal:
+        return f"{update.refusal} of {name} is set"
+    if state.accumulation > 1:
+        return "grad_accumulation_steps is above 1"
+    if state.objective.module is not None and [*state.objective.module.buffers()]:
+        return "loss has buffers of its own"
+    if state.objective.named_parameters():
+        return "loss has weights of its own"
+    if isinstance(state.precision, Scaled):
+        return 'precision="float16" scales gradients'
+    if state.hooks["on_gradients"]:
+        return "a callback reads gradients (on_gradients)"
+    if not isinstance(state.train, Resident):
+        return "the data is streamed"
+    if not isinstance(state.train.x, torch.Tensor):
+        return "net takes several inputs"
+    if not all(p.requires_grad for p in state.parameters):
+        return "a callback unfreezes parameters"
+    return ""
+
+
+def _of_forward(state):
+    """Try a step on copies of a few rows, and leave everything as it was."""
+    buffers = [buffer for module in state.modules for buffer in module.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
+    for module in state.modules:
+        module.train()
+    batch = state.train.head(PROBE_ROWS)
+    with state.stream.undone():
+        y_pred = state.precision.forward(state.net, batch.x)
+        loss = state.objective(y_pred, batch.y, batch.weight, batch.total)
+    gradients = torch.autograd.grad(loss, state.parameters, allow_unused=True)
+    after = [buffer for module in state.modules for buffer in module.buffers()]
+    if [*map(id, after)] != [*map(id, buffers)]:
+        return f"the forward of {type(state.net).__name__} replaces a buffer"
+    with torch.no_grad():
+        for buffer, value in zip(buffers, kept, strict=True):
+            buffer.copy_(value)
+    for name, gradient in zip(state.names, gradients, strict=True):
+        if gradient is None:
+            return f"the loss does not depend on parameter {name!r}"
+        if gradient.is_sparse:
+            return f"the gradient of parameter {name!r} is sparse"
+    return ""
