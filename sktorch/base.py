@@ -28,6 +28,7 @@ from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.memory import DataSource
 from sktorch.engine.parts import rebuild_objective
 from sktorch.engine.randomness import RandomStream
+from sktorch.interop.accelerate import join
 from sktorch.interop.foreign import prepare_callbacks
 from sktorch.interop.joblib import run
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
@@ -55,6 +56,10 @@ class Seeds(NamedTuple):
         """Draw from ``random_state``; None is new each time and not numpy's global generator."""
         source = np.random.RandomState() if random_state is None else random_state
         return cls(*check_random_state(source).randint(2**31 - 1, size=4).tolist())
+
+    def shared(self, ranks):
+        """Return those of the first process, where several train together."""
+        return self if ranks is None else Seeds(*ranks.first(tuple(self)))
 
 
 class TorchEstimator(CallbackSupport, FitSettings):
@@ -129,7 +134,8 @@ class TorchEstimator(CallbackSupport, FitSettings):
         rows = draft._check_rows(X, y, sample_weight, reset=True, known=self._knows_target())
         given = draft._check_validation(X_val, y_val, sample_weight_val)
         target = draft._learn_target(rows)
-        seeds = Seeds.draw(self.random_state)
+        ranks = join(self)
+        seeds = Seeds.draw(self.random_state).shared(ranks)
         rows, given = draft._encode(target, rows, given)
         measures = named_metrics(self.metrics, target.problem)
         modes = {name: measure.mode for name, measure in measures.items()}
@@ -146,9 +152,18 @@ class TorchEstimator(CallbackSupport, FitSettings):
                 "train": train,
                 "valid": valid,
             }
-            stopper, callbacks = self._fit_callbacks(watch, running)
+            stopper, callbacks = self._fit_callbacks(watch, running, ranks)
             state, signature = build(
-                self, train, valid, target, seeds, watch, earlier, [*callbacks, *tasks], measures
+                self,
+                train,
+                valid,
+                target,
+                seeds,
+                watch,
+                earlier,
+                [*callbacks, *tasks],
+                measures,
+                ranks,
             )
             state.max_epochs = self.max_epochs
             for task in tasks:
@@ -213,11 +228,14 @@ class TorchEstimator(CallbackSupport, FitSettings):
         target = self._target if fitted else self._learn_first_target(rows, classes)
         rows, _ = draft._encode(target, rows, None)
         earlier = copy.deepcopy((self.net_, self._loss_module)) if fitted else None
-        seeds = Seeds.draw(self.random_state)
+        ranks = join(self)
+        seeds = Seeds.draw(self.random_state).shared(ranks)
         watch = Watch("train_loss")
         measures = named_metrics(self.metrics, target.problem)
         with gradients():
-            state, signature = build(self, rows, None, target, seeds, watch, earlier, (), measures)
+            state, signature = build(
+                self, rows, None, target, seeds, watch, earlier, (), measures, ranks
+            )
             if fitted:
                 state.resume(copy.deepcopy(self._progress), self._history.rows)
             run(state)
@@ -229,13 +247,15 @@ class TorchEstimator(CallbackSupport, FitSettings):
         net = repr(self.net) if isinstance(self.net, torch.nn.Module) else describe(self.net)
         return f"{net} with {self.arguments('net')}"
 
-    def _fit_callbacks(self, watch, running):
+    def _fit_callbacks(self, watch, running, ranks):
         """Return what stops the fit, and all callbacks: it, the user's, what ``verbose`` shows.
 
         The user's are copied; an ``EarlyStopping`` among them takes the place of ours.
         """
-        given = prepare_callbacks(self.callbacks, running)
+        given = self.callbacks or []
+        given = prepare_callbacks(given if ranks is None else ranks.those_of(given), running)
         shown = {1: [ProgressBar], 2: [PrintLog]}.get(min(int(self.verbose), 2), [])
+        shown = shown if ranks is None else ranks.those_of(shown)
         callbacks = [*given, *(show() for show in shown)]
         explicit = next((c for c in given if isinstance(c, EarlyStopping)), None)
         if explicit is not None:

@@ -73,6 +73,10 @@ data_source : {"auto", "resident", "streamed"}, default="auto"
     of the device's free memory. Both give the same bits.
 num_workers : int, default=0
     Processes that read streamed data; with none, a thread does. A DataLoader has its own.
+accelerator : "auto", accelerate.Accelerator or None, default=None
+    Train in the processes that ``accelerate launch`` or ``torchrun`` started, as one net;
+    "auto" makes an Accelerator. ``batch_size`` is for each process: two with 32 end where one with
+    64 ends. ``device`` is the accelerator's. Needs ``pip install "sktorch[distributed]"``.
 dtype : {"auto", "float16", "bfloat16", "float32", "float64"}, default="auto"
     What the net computes in. "auto" leaves a net of yours as it is built; the built-in one follows
     X, float32 or float64, on a CPU and is float32 on an accelerator.

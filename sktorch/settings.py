@@ -6,7 +6,7 @@ from numbers import Integral, Real
 
 import torch
 import torchmetrics
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
 from sktorch.engine.precision import PRECISIONS
@@ -52,6 +52,7 @@ class FitSettings(ParametrizedEstimator):
         "device": [str, torch.device],
         "data_source": [StrOptions({"auto", "resident", "streamed"})],
         "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "accelerator": [StrOptions({"auto"}), HasMethods(["prepare_model", "reduce"]), None],
         "compile": ["boolean", StrOptions({"auto"})],
         "dtype": [StrOptions({"auto", "float16", "bfloat16", "float32", "float64"})],
         "warm_start": ["boolean"],
@@ -95,6 +96,7 @@ class FitSettings(ParametrizedEstimator):
         device="auto",
         data_source="auto",
         num_workers=0,
+        accelerator=None,
         dtype="auto",
         precision=None,
         compile=False,
@@ -129,6 +131,7 @@ class FitSettings(ParametrizedEstimator):
         self.device = device
         self.data_source = data_source
         self.num_workers = num_workers
+        self.accelerator = accelerator
         self.dtype = dtype
         self.precision = precision
         self.compile = compile

@@ -44,6 +44,8 @@ class Checkpoint(Callback):
     (3, ['epoch', 'history', 'net', 'progress'])
     """
 
+    writes = True
+
     def __init__(self, dirname, every=1, keep_best=1):
         self.dirname = dirname
         self.every = every

@@ -30,6 +30,8 @@ class CSVLogger(Callback):
     'epoch,train_loss,lr,epoch_time'
     """
 
+    writes = True
+
     def __init__(self, path):
         self.path = path
 
@@ -59,6 +61,8 @@ class TensorBoardLogger(Callback):
         With ``add_scalar(tag, value, step)`` and ``close()``, in place of torch's
         ``SummaryWriter``, which needs the package ``tensorboard``.
     """
+
+    writes = True
 
     def __init__(self, log_dir=None, writer=None):
         self.log_dir = log_dir

@@ -29,6 +29,8 @@ class ProgressBar(Callback):
     It shows the losses and metrics of the last epoch, and its best epoch.
     """
 
+    writes = True
+
     def on_fit_begin(self, state):
         self._steps = None
         self._epochs = tqdm(total=state.max_epochs, desc="epochs", unit="epoch")
@@ -82,6 +84,8 @@ class ProgressBar(Callback):
 
 class PrintLog(Callback):
     """One line an epoch on standard output: the time, each column, a star at a new best epoch."""
+
+    writes = True
 
     def on_fit_begin(self, state):
         self._columns = None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -55,8 +56,8 @@ class Batches:
     generator : torch.Generator or None
         Draws a new order each epoch; None keeps the order of the rows. A generator of the CPU, so
         that the order is the same on every device. Data that fits in one batch is not reordered.
-    lone_row : bool
-        Whether the last batch may have one row; otherwise that row joins the batch before.
+    least_rows : int
+        Rows that the last batch has at least; fewer join the batch before.
 
     Attributes
     ----------
@@ -66,15 +67,15 @@ class Batches:
         Why the data is resident, or streamed.
     """
 
-    def __init__(self, n_rows, batch_size, generator, lone_row):
+    def __init__(self, n_rows, batch_size, generator, least_rows):
         self.n_rows = n_rows
         self.generator = generator if batch_size < n_rows else None
         self.copies = False
         self.reason = ""
         n_full, rest = divmod(n_rows, batch_size)
         self.sizes = [batch_size] * n_full + [rest] * (rest > 0)
-        if rest == 1 and n_full and not lone_row:
-            self.sizes[-2:] = [batch_size + 1]
+        if n_full and 0 < rest < least_rows:
+            self.sizes[-2:] = [batch_size + rest]
 
     def __len__(self):
         return len(self.sizes)
@@ -106,17 +107,17 @@ class Resident(Batches):
     x : Tensor of shape (n_samples, ...), or a dict or tuple of them
     y : Tensor of shape (n_samples,) or (n_samples, n_outputs)
     weight : Tensor of shape (n_samples,) or None
-    batch_size, generator, lone_row
+    batch_size, generator, least_rows
         As in ``Batches``.
     """
 
     kind = "resident"
 
-    def __init__(self, x, y, weight, batch_size, generator=None, lone_row=True):
+    def __init__(self, x, y, weight, batch_size, generator=None, least_rows=1):
         self.x = x
         self.y = y
         self.weight = weight
-        super().__init__(len(y), batch_size, generator, lone_row)
+        super().__init__(len(y), batch_size, generator, least_rows)
 
     def draw_order(self):
         """Return the order of the next epoch on the device, or None where rows keep theirs."""
@@ -155,7 +156,7 @@ class Streamed(Batches):
         CPU that nobody else holds.
     n_rows : int
     device : torch.device
-    batch_size, generator, lone_row
+    batch_size, generator, least_rows
         As in ``Batches``.
     most_rows : int, optional
         Rows to read at once, but for a batch that has more.
@@ -174,15 +175,17 @@ class Streamed(Batches):
         device,
         batch_size,
         generator=None,
-        lone_row=True,
+        least_rows=1,
         most_rows=None,
         workers=0,
         seed=0,
     ):
-        super().__init__(n_rows, batch_size, generator, lone_row)
+        super().__init__(n_rows, batch_size, generator, least_rows)
         self.load = load
         self.device = device
         self.most_rows = most_rows
+        # Which rows of a batch to read, as a slice for its size; None for all.
+        self.part = None
         self._plan = []
         self._readers = None
         if workers:
@@ -210,9 +213,22 @@ class Streamed(Batches):
         order = None if order is None else order.numpy()
         groups = [*self.groups(self.row_bytes, self.most_rows)]
         self._plan[:] = [where if order is None else order[where] for where, _ in groups]
+        if self.part is not None:
+            self._plan[:], groups = self._own(self._plan, groups)
         chunks = self._readers or prefetched(self.load, self._plan)
         for chunk, (_, sizes) in zip(chunks, groups, strict=True):
             yield from slices(*self._to_device(chunk), sizes)
+
+    def _own(self, plan, groups):
+        """Return the same of this process's part of each batch."""
+        numbers, own, parts = np.arange(self.n_rows), [], []
+        for rows, (where, sizes) in zip(plan, groups, strict=True):
+            ends = np.cumsum(sizes)
+            rows = numbers[rows]
+            taken = [rows[e - s : e][self.part(s)] for s, e in zip(sizes, ends, strict=True)]
+            own.append(np.concatenate(taken))
+            parts.append((where, [len(part) for part in taken]))
+        return own, parts
 
     def _to_device(self, chunk):
         return to_device(chunk, self.device)

@@ -27,9 +27,9 @@ from sktorch.fields import caller
 from sktorch.losses import find_loss
 from sktorch.nets import has_sparse_gradients
 from sktorch.objective import decoder_of
-from sktorch.optim import build_optimizer, parameter_groups
+from sktorch.optim import build_optimizer, needs_closure, parameter_groups
 from sktorch.penalties import build_penalty
-from sktorch.specs import about
+from sktorch.specs import about, describe
 
 __all__ = ["build"]
 
@@ -38,7 +38,18 @@ __all__ = ["build"]
 _READING = 0x5BD1E995
 
 
-def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=(), measures=None):
+def build(
+    settings,
+    train,
+    valid,
+    target,
+    seeds,
+    watch,
+    earlier=None,
+    callbacks=(),
+    measures=None,
+    ranks=None,
+):
     """Build everything a fit holds, and try it on a few rows.
 
     Parameters
@@ -55,6 +66,8 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
     callbacks : list of Callback
     measures : dict of str to Measure, optional
         Metrics to record.
+    ranks : Ranks, optional
+        The processes that train together; see ``sktorch.interop.accelerate``.
 
     Returns
     -------
@@ -62,7 +75,7 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
     signature : Signature
         What the net takes and gives.
     """
-    device = resolve_device(settings.device)
+    device = resolve_device(settings.device) if ranks is None else ranks.device
     net, objective, signature = learner(settings, train, valid, target, seeds, device, earlier)
     frozen = any(getattr(callback, "unfreezes", False) for callback in callbacks)
     groups = parameter_groups(
@@ -73,8 +86,9 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         frozen=frozen,
     )
     order = torch.Generator().manual_seed(seeds.order)
-    train, valid = sources(settings, train, valid, net, signature, device, order, seeds)
-    stream = RandomStream(seeds.dropout, device)
+    train, valid = sources(settings, train, valid, net, signature, device, order, seeds, ranks)
+    # Each process drops other units.
+    stream = RandomStream(seeds.dropout + (0 if ranks is None else ranks.index), device)
     trial = try_out(net, objective, train, valid, stream)
     optimizer = build_optimizer(
         settings.optimizer,
@@ -82,6 +96,11 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         groups,
         sparse=has_sparse_gradients(net),
     )
+    if ranks is not None and needs_closure(optimizer):
+        raise ValueError(
+            f"optimizer={describe(settings.optimizer)} evaluates the loss as often as it likes, "
+            "which several processes cannot do in step. Set accelerator=None, or another optimizer."
+        )
     state = FitState(
         net=net,
         objective=objective,
@@ -100,18 +119,19 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         monitor=watch.monitor,
         mode=watch.mode,
         callbacks=list(callbacks),
-        forward=caller(net, signature.input_dtype),
+        forward=caller(net if ranks is None else ranks.wrap(net), signature.input_dtype),
+        ranks=ranks,
         **new_schedule(settings, optimizer, train, watch.mode),
     )
     readout = Readout(signature, target, decoder_of(objective.module), device)
-    state.train_metrics = new_metrics(measures, readout, device)
+    state.train_metrics = new_metrics(measures, readout, device, ranks)
     if measures:
         head = train.head(PROBE_ROWS)
         net.eval()
         with torch.no_grad(), stream.undone():
             state.train_metrics.try_out(state.forward(head.x), head.y)
     if valid is not None:
-        state.valid_metrics = new_metrics(measures, readout, device)
+        state.valid_metrics = new_metrics(measures, readout, device, ranks)
     if settings.ema_decay is not None:
         state.follow_average(WeightAverage(state.parameters, settings.ema_decay))
     return state, signature
@@ -133,7 +153,7 @@ def learner(settings, train, valid, target, seeds, device, earlier):
     return net, objective, new_signature(settings, loss, target, x, input_dtype, y_pred)
 
 
-def sources(settings, train, valid, net, signature, device, order, seeds):
+def sources(settings, train, valid, net, signature, device, order, seeds, ranks):
     """Return the batches to train on, and those to validate on, or None."""
     placed = {
         "net": net,
@@ -142,6 +162,7 @@ def sources(settings, train, valid, net, signature, device, order, seeds):
         "source": settings.data_source,
         "workers": settings.num_workers,
         "stream": RandomStream(seeds.order ^ _READING, device),
+        "ranks": ranks,
     }
     batches = place(
         train,

@@ -37,6 +37,8 @@ def _of_settings(state):
         return 'precision="float16" scales gradients'
     if state.hooks["on_gradients"]:
         return "a callback reads gradients (on_gradients)"
+    if state.ranks is not None:
+        return "several processes train together"
     if not isinstance(state.train, Resident):
         return "the data is streamed"
     if not isinstance(state.train.x, torch.Tensor):

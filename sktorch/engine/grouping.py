@@ -1,10 +1,13 @@
 """Which fits can train as one, and why others cannot."""
 
+from operator import length_hint
+
 import torch
 from torch import nn
 from torch.func import vmap
 
 from sktorch.callbacks import ProgressBar
+from sktorch.data.batches import Resident
 from sktorch.engine.eligibility import refusal
 from sktorch.engine.structure import structure
 from sktorch.engine.threads import forward_flops
@@ -46,14 +49,20 @@ def kind_of(state):
         (type(state.precision), state.device, state.is_random, state.compile),
         tuple(_kind_of_data(part) for part in parts),
         # A single batch may be of any size.
-        state.train.sizes[0] if len(state.train) > 1 else None,
+        state.train.sizes[0] if length_hint(state.train, 2) > 1 else None,
         "" if update is not None else id(state),
     )
 
 
 def _kind_of_data(part):
+    if not _is_one_tensor(part):
+        return type(part)
     tensors = (part.x, part.y, part.weight)
     return tuple(None if t is None else (tuple(t.shape[1:]), t.dtype) for t in tensors)
+
+
+def _is_one_tensor(part):
+    return isinstance(part, Resident) and isinstance(part.x, torch.Tensor)
 
 
 def _maps_numbers(state):
@@ -70,7 +79,7 @@ def _maps_numbers(state):
 
     state.net.eval()
     with torch.no_grad(), state.stream.undone():
-        y_pred = state.net(batch.x)
+        y_pred = state.forward(batch.x)
         try:
             vmap(loss, (0, None))(values, y_pred)
         except Exception:
@@ -93,6 +102,8 @@ def why_alone(state):
         return f"callback {watching[0]} runs at each batch"
     if reason := refusal(state):
         return reason
+    if state.valid is not None and not _is_one_tensor(state.valid):
+        return "the validation data is streamed"
     if state.device.type == "cpu" and forward_flops(state) > _WIDE_FLOPS:
         return (
             f"net {type(state.net).__name__} is so wide that a CPU is busy with one at a time, and "

@@ -81,9 +81,11 @@ class MetricSet:
     measures : dict of str to Measure
     readout : Readout
     device : torch.device
+    ranks : Ranks or None
+        Processes whose predictions count together.
     """
 
-    def __init__(self, measures, readout, device):
+    def __init__(self, measures, readout, device, ranks=None):
         self.readout = readout
         self.columns = {name: m.columns or not readout.binary for name, m in measures.items()}
         self.modes = {name: measure.mode for name, measure in measures.items()}
@@ -92,6 +94,9 @@ class MetricSet:
             metric = copy.deepcopy(measure.metric).to(device)
             if hasattr(metric, "set_dtype"):
                 metric.set_dtype(readout.dtype)
+            # Or they would wait for other processes wherever torch.distributed is in use.
+            for part in metric.modules() if hasattr(metric, "modules") else [metric]:
+                part.sync_on_compute = ranks is not None
             self.metrics[name] = metric
         self._pairs = []
         self._rows = 0
@@ -151,6 +156,6 @@ def _named(name):
         ) from error
 
 
-def new_metrics(measures, readout, device):
+def new_metrics(measures, readout, device, ranks=None):
     """Return the metrics of one part of the data, or None where there are none."""
-    return MetricSet(measures, readout, device) if measures else None
+    return MetricSet(measures, readout, device, ranks) if measures else None

@@ -6,6 +6,7 @@ import torch
 
 from sktorch.data.batches import Arriving, Resident, Streamed, row_bytes
 from sktorch.data.datasets import Samples, Stream
+from sktorch.data.sharing import Shared
 from sktorch.data.tensors import as_tensor, as_tensors, check_finite
 from sktorch.engine.memory import choose_source, usable_workers
 from sktorch.nets import first_layer, float_dtype, has_batch_norm
@@ -90,6 +91,7 @@ def place(
     source="auto",
     workers=0,
     stream=None,
+    ranks=None,
 ):
     """Return the rows as batches on ``device``.
 
@@ -110,14 +112,17 @@ def place(
         Processes that read streamed data.
     stream : RandomStream, optional
         What a Dataset draws random numbers from as it is read.
+    ranks : Ranks, optional
+        Processes that share each batch; ``batch_size`` is for one of them.
     """
     X = rows.X
     if isinstance(X, Stream):
-        return _arriving(rows, net, device, signature, batch_size, workers, stream)
+        batches = _arriving(rows, net, device, signature, batch_size, workers, stream)
+        return batches if ranks is None else Shared(batches, ranks, float_dtype(net))
     chosen = choose_source(X, source, signature.input_dtype, device)
     if chosen.kind == "resident":
         x, y, weight = Load(rows, net, device, signature, copy=False)(slice(None))
-        sizes = _sizes(rows, net, batch_size, generator, row_bytes(x, y))
+        sizes = _sizes(rows, net, batch_size, generator, row_bytes(x, y), ranks)
         batches = Resident(x, y, weight, **sizes)
     else:
         cpu = torch.device("cpu")
@@ -129,19 +134,22 @@ def place(
             load,
             len(rows),
             device,
-            **_sizes(rows, net, batch_size, generator, row_bytes(x, y)),
+            **_sizes(rows, net, batch_size, generator, row_bytes(x, y), ranks),
             most_rows=_READ_AT_ONCE if isinstance(X, Samples) else None,
             workers=usable_workers(workers),
             seed=0 if stream is None else stream.seed,
         )
     batches.reason = chosen.reason
-    return batches
+    return batches if ranks is None else Shared(batches, ranks, float_dtype(net))
 
 
-def _sizes(rows, net, batch_size, generator, sample_bytes):
+def _sizes(rows, net, batch_size, generator, sample_bytes, ranks):
     """Return which batches to make: those of a training step, or those to evaluate on."""
+    count = 1 if ranks is None else ranks.count
+    if len(rows) < count:
+        raise ValueError(f"X has {len(rows)} rows for {count} processes. Start fewer.")
     if batch_size is None:
-        return {"batch_size": eval_rows(sample_bytes)}
+        return {"batch_size": max(count, eval_rows(sample_bytes)), "least_rows": count}
     batch_size = batch_rows(batch_size, len(rows))
     lone_row = not has_batch_norm(net)
     if not lone_row and min(batch_size, len(rows)) == 1:
@@ -149,7 +157,9 @@ def _sizes(rows, net, batch_size, generator, sample_bytes):
             f"batch_size={batch_size} of {len(rows)} rows gives batches of one row, which the "
             "batch norm of net cannot be trained on. Set batch_size to 2 or more."
         )
-    return {"batch_size": batch_size, "generator": generator, "lone_row": lone_row}
+    least_rows = count if lone_row else 2 * count
+    batch_size = min(batch_size * count, len(rows))
+    return {"batch_size": batch_size, "generator": generator, "least_rows": least_rows}
 
 
 # Rows of a batch of samples that can only be iterated, where batch_size="auto".

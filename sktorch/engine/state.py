@@ -63,6 +63,8 @@ class FitState:
         The current epoch; the first is 1.
     forward : callable
         ``net`` as it is called with ``batch.x``, which may be several inputs.
+    ranks : Ranks or None
+        The processes that train together; see ``sktorch.interop.accelerate``.
     stop_reason : str or None
         Set by a callback to end the fit after the current epoch.
     epochs_left : int
@@ -100,6 +102,7 @@ class FitState:
     epoch: int = 0
     stop_reason: str | None = None
     forward: Callable | None = None
+    ranks: object | None = None
     epochs_left: int = 0
     rates: dict[str, float] = field(default_factory=dict)
     compile: bool | str = False
@@ -129,6 +132,9 @@ class FitState:
     def _before_update(self):
         """Return what is done to the gradients of the loss before they are used."""
         stages = []
+        if self.ranks is not None and self.objective.named_parameters():
+            own = [parameter for _, parameter in self.objective.named_parameters()]
+            stages.append(lambda: self.ranks.average(own))
         if self.penalty or self.clip_norm or self.hooks["on_gradients"]:
             stages.append(lambda: self.precision.unscale(self.optimizer))
         if self.penalty is not None:
