@@ -247,7 +247,7 @@ class ScorerMetric:
     def __init__(self, name, problem):
         self.scorer = get_scorer(name)
         self.problem = problem
-        self.sync_on_compute = False
+        self.distributed_available_fn = lambda: False
         self.parts = []
 
     def update(self, preds, target):
@@ -257,7 +257,7 @@ class ScorerMetric:
     def compute(self):
         """Return the score of all predictions taken in."""
         parts = self.parts
-        if self.sync_on_compute and torch.distributed.is_initialized():
+        if self.distributed_available_fn():
             everyones = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(everyones, parts)
             parts = [part for theirs in everyones for part in theirs]

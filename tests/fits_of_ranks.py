@@ -121,6 +121,10 @@ def main(folder):
                 CSVLogger(folder / f"{rank}.csv"),
             ],
         ).fit(X, Y)
+    if rank == 0:
+        # One of the processes may do something alone.
+        alone = TorchClassifier(net(), **SETTINGS, metrics=["accuracy", "f1", "neg_log_loss"])
+        alone.fit(X, Y).evaluate(X, Y)
     refused = []
     for settings, data in [({"optimizer": "lbfgs"}, slice(None)), ({}, slice(0, 1))]:
         try:

@@ -4,6 +4,7 @@ import copy
 from contextlib import contextmanager
 
 import torch
+from torch.distributed import is_initialized as is_distributed
 
 __all__ = ["MetricSet", "new_metrics"]
 
@@ -96,7 +97,7 @@ class MetricSet:
                 metric.set_dtype(readout.dtype)
             # Or they would wait for other processes wherever torch.distributed is in use.
             for part in metric.modules() if hasattr(metric, "modules") else [metric]:
-                part.sync_on_compute = ranks is not None
+                part.distributed_available_fn = _never if ranks is None else is_distributed
             self.metrics[name] = metric
         self._pairs = []
         self._rows = 0
@@ -154,6 +155,10 @@ def _named(name):
             f"metrics: {name!r} failed on the predictions of this net: "
             f"{type(error).__name__}: {error} Pass one that is for this kind of data."
         ) from error
+
+
+def _never():
+    return False
 
 
 def new_metrics(measures, readout, device, ranks=None):
