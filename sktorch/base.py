@@ -5,7 +5,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import partial
 from numbers import Integral
 from operator import length_hint
 from typing import NamedTuple
@@ -17,9 +16,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sktorch.callbacks import EarlyStopping, PrintLog, ProgressBar
-from sktorch.data.checks import Rows, check_rows, check_X, tried_on
+from sktorch.data.checks import check_rows, check_X, tried_on
 from sktorch.data.datasets import is_dataset
-from sktorch.data.split import hold_out
+from sktorch.data.encoding import encoded
+from sktorch.data.split import split
 from sktorch.engine.build import build
 from sktorch.engine.evaluation import measure
 from sktorch.engine.inference import outputs
@@ -141,7 +141,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
         modes = {name: measure.mode for name, measure in measures.items()}
         n_samples = length_hint(rows.X, 0)
         watch, fraction = plan_watch(self, n_samples, given is not None, modes)
-        train, valid = _split(rows, given, fraction, target, seeds)
+        train, valid = split(rows, given, fraction, target, seeds.split)
         earlier = self._earlier(target) if self.warm_start else None
         tasks = fit_tasks(self, X, y, sample_weight)
         with gradients():
@@ -297,10 +297,10 @@ class TorchEstimator(CallbackSupport, FitSettings):
     def _encode(self, target, rows, given):
         """Return both parts with y as numbers, and weights that class weights are part of."""
         factors = self._class_factors(target, rows)
-        rows = _encoded(target, rows, factors)
+        rows = encoded(target, rows, factors)
         if given is not None:
             with about("X_val, y_val"):
-                given = _encoded(target, given, factors)
+                given = encoded(target, given, factors)
         return rows, given
 
     def _earlier(self, target):
@@ -438,7 +438,7 @@ class TorchEstimator(CallbackSupport, FitSettings):
         check_is_fitted(self)
         rows = tried_on(self._check_rows(X, y, sample_weight, reset=False, known=True))
         factors = self._class_factors(self._target, rows)
-        rows = _encoded(self._target, rows, factors)
+        rows = encoded(self._target, rows, factors)
         measures = named_metrics(self.metrics, self._target.problem)
         objective = rebuild_objective(self, self._target, self._loss_module)
         return measure(
@@ -455,38 +455,6 @@ class TorchEstimator(CallbackSupport, FitSettings):
         if "net_" in state:
             state["device_"] = torch.device("cpu")
         super().__setstate__(state)
-
-
-def _encoded(target, rows, factors):
-    """Return rows with y as numbers and weights that are 1 on average."""
-    if rows.X.carries_y:
-        return Rows(rows.X, target.encode(rows.y), None, partial(_encoded_parts, target, factors))
-    y, weight = _encoded_parts(target, factors, rows.y, rows.weight)
-    if weight is None:
-        return Rows(rows.X, y)
-    if not weight.any():
-        raise ValueError("class_weight and sample_weight leave every row a weight of zero.")
-    # Divided by the largest first: a mean of extreme weights may not be representable.
-    weight = weight / weight.max()
-    rows = Rows(rows.X, y, weight / weight.mean())
-    return rows if weight.all() else rows.take(np.flatnonzero(weight))
-
-
-def _encoded_parts(target, factors, y, weight):
-    """Return y as numbers, and weights with those of the classes."""
-    y = target.encode(y)
-    if factors is not None:
-        weight = factors[y] if weight is None else factors[y] * weight
-    return y, weight
-
-
-def _split(rows, given, fraction, target, seeds):
-    """Return the rows to train on and those to validate on, or None."""
-    if fraction is None:
-        return rows, given
-    strata = rows.y if target.stratified and not rows.X.carries_y else None
-    train, held_out = hold_out(len(rows), fraction, seeds.split, strata)
-    return rows.take(train), tried_on(rows.take(held_out))
 
 
 def _input_attributes(estimator):

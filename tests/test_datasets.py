@@ -310,3 +310,20 @@ def test_what_a_dataset_draws_goes_by_random_state(workers, dropout, loader):
     torch.manual_seed(2)
     assert same_weights(first, fit(0))
     assert not same_weights(first, fit(1))
+
+
+def test_the_backend_of_stacks_trains_streamed_data_one_by_one():
+    data = DatasetSlice(Rows())
+    search = GridSearchCV(classifier(), GRID, cv=3)
+    plain = search.fit(DIGITS, LABELS).cv_results_["mean_test_score"]
+    with (
+        joblib.parallel_config(backend="sktorch"),
+        pytest.warns(UserWarning, match=r"one by one: the data is streamed"),
+    ):
+        stacked = search.fit(data, LABELS).cv_results_["mean_test_score"]
+    assert np.array_equal(stacked, plain)
+    with (
+        joblib.parallel_config(backend="sktorch"),
+        pytest.warns(UserWarning, match=r"one by one: the validation data is streamed"),
+    ):
+        search.fit(DIGITS, LABELS, X_val=data)

@@ -51,6 +51,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_all_processes_end_with_the_same_weights(ranks, name):
     (first, second), _ = ranks
@@ -61,6 +62,7 @@ def test_all_processes_end_with_the_same_weights(ranks, name):
     assert first[name]["class"] == "Sequential"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES[:-1])
 def test_two_processes_end_where_one_with_twice_the_batch_ends(ranks, alone, name):
     (first, _), _ = ranks
@@ -72,6 +74,7 @@ def test_two_processes_end_where_one_with_twice_the_batch_ends(ranks, alone, nam
     np.testing.assert_allclose(first[name]["history"], history, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_first_process_alone_writes_and_shows(ranks):
     (first, second), folder = ranks
     (shown, n_first), (silent, n_second) = first["shown"], second["shown"]
@@ -86,6 +89,7 @@ def test_the_first_process_alone_writes_and_shows(ranks):
     assert not (folder / "1.csv").exists()
 
 
+@pytest.mark.slow
 def test_what_processes_cannot_do_together_is_refused(ranks):
     for lbfgs, few in (part["refused"] for part in ranks[0]):
         assert "optimizer='lbfgs' evaluates the loss as often as it likes" in lbfgs
@@ -115,6 +119,7 @@ def test_without_accelerate_the_extra_is_named(monkeypatch):
         TorchClassifier(accelerator="auto").fit(DIGITS, LABELS)
 
 
+@pytest.mark.slow
 def test_a_search_over_machines_by_dask():
     from dask.distributed import Client, LocalCluster
 

@@ -15,8 +15,10 @@ from sklearn.utils.validation import (
 )
 from torch.utils.data import DataLoader, IterableDataset
 
-from sktorch.data.datasets import DatasetSlice, Samples, Stream, is_dataset, plain, to_array
-from sktorch.data.inputs import Arrays, LazyRows, is_array, is_lazy
+from sktorch.data.collate import to_array
+from sktorch.data.datasets import DatasetSlice, is_dataset, plain
+from sktorch.data.inputs import Arrays, Samples, Stream
+from sktorch.data.lazy import LazyRows, is_lazy
 from sktorch.fields import leaves
 from sktorch.specs import describe
 
@@ -207,6 +209,11 @@ def _checked_y(estimator, y, y_numeric):
     return y
 
 
+def _is_array(value):
+    """Whether ``value`` is an array, a tensor, a sparse matrix or a frame, rather than a list."""
+    return hasattr(value, "shape") and len(value.shape) > 0 and not isinstance(value, type)
+
+
 def _is_dict(X):
     # Sparse matrices of one of scipy's formats are dicts too.
     return isinstance(X, Mapping) and not sparse.issparse(X)
@@ -216,7 +223,7 @@ def _fields(X, n_samples, several):
     """Return several inputs as a dict or tuple, or None where X is one."""
     if _is_dict(X):
         fields = dict(X)
-    elif isinstance(X, tuple | list) and len(X) > 1 and all(is_array(part) for part in X):
+    elif isinstance(X, tuple | list) and len(X) > 1 and all(_is_array(part) for part in X):
         # Arrays in a list may be rows as well; y, or what the net was fitted with, tells.
         length = X[0].shape[0]
         beside = isinstance(X, tuple) or (several if n_samples is None else length == n_samples)

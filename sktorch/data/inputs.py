@@ -19,112 +19,19 @@ What the stages of a fit ask of X is the same for each class here:
     Whether y is read together with x, and is not known beforehand.
 """
 
-import mmap
+from operator import length_hint
 
 import numpy as np
 import torch
 from scipy import sparse
+from torch.utils.data import DataLoader, IterableDataset
 
+from sktorch.data.collate import FORMS, joined, numeric_inputs, parts_of, to_array
+from sktorch.data.lazy import LazyRows
 from sktorch.fields import each, leaves
+from sktorch.specs import describe
 
-__all__ = ["Arrays", "LazyRows", "is_array", "is_lazy"]
-
-# Scattered rows of a file to read before their pages are let go.
-_SCATTERED = 1024
-
-
-def is_array(value):
-    """Whether ``value`` is an array, a tensor, a sparse matrix or a frame, rather than a list."""
-    return hasattr(value, "shape") and len(value.shape) > 0 and not isinstance(value, type)
-
-
-def is_lazy(value):
-    """Whether ``value`` is an array that lies on disk until it is sliced."""
-    if isinstance(value, LazyRows):
-        return True
-    if isinstance(value, np.ndarray):
-        return mapping_of(value) is not None
-    # As h5py and zarr have it: an array to slice, that is none itself.
-    return (
-        all(hasattr(value, name) for name in ("shape", "dtype", "__getitem__"))
-        and not hasattr(value, "__array_namespace__")
-        and not hasattr(value, "iloc")
-        and not sparse.issparse(value)
-        and not isinstance(value, torch.Tensor | np.generic)
-        and isinstance(value.shape, tuple)
-    )
-
-
-def mapping_of(array):
-    """Return the mapped file that an array of numpy lies in, or None."""
-    while isinstance(array, np.ndarray):
-        array = array.base
-    return array if isinstance(array, mmap.mmap) else None
-
-
-class LazyRows:
-    """Rows of an array that lies elsewhere, read when they are asked for.
-
-    Parameters
-    ----------
-    array : memmap, h5py dataset or the like, of shape (n_samples, ...)
-    index : ndarray of int, optional
-        Rows of ``array`` that these are; by default all.
-    """
-
-    def __init__(self, array, index=None):
-        self.array = array
-        self.index = index
-
-    @property
-    def shape(self):
-        """Shape of the rows."""
-        n_rows = self.array.shape[0] if self.index is None else len(self.index)
-        return (n_rows, *self.array.shape[1:])
-
-    @property
-    def ndim(self):
-        """Axes of the array."""
-        return len(self.array.shape)
-
-    @property
-    def dtype(self):
-        """Type of the numbers."""
-        return self.array.dtype
-
-    def __len__(self):
-        return self.shape[0]
-
-    def take(self, index):
-        """Return some of the rows, unread."""
-        return LazyRows(self.array, index if self.index is None else self.index[index])
-
-    def __getitem__(self, rows):
-        """Read rows: a slice or an integer array."""
-        if isinstance(rows, slice) and self.index is None:
-            values = np.array(self.array[rows])
-            self._release()
-            return values
-        rows = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
-        rows = rows if self.index is None else self.index[rows]
-        # In ascending order: what lies close is read once, and h5py takes no other.
-        unique, places = np.unique(rows, return_inverse=True)
-        return np.concatenate([*self._pieces(unique)])[places]
-
-    def _pieces(self, rows):
-        """Yield rows some at a time: each touches pages, and those near it come along."""
-        for start in range(0, max(1, len(rows)), _SCATTERED):
-            yield np.asarray(self.array[rows[start : start + _SCATTERED]])
-            self._release()
-
-    def _release(self):
-        """Let go of the pages that were read: they would count as memory of the process."""
-        array = self.array
-        while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
-            array = array.base
-        # What was written to a private map is nowhere else.
-        if isinstance(array, np.memmap) and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
-            mapping_of(array).madvise(mmap.MADV_DONTNEED)
+__all__ = ["Arrays", "Samples", "Stream"]
 
 
 class Arrays:
@@ -154,7 +61,7 @@ class Arrays:
         """See the module."""
         for name, array in leaves(self.values):
             if isinstance(array, LazyRows):
-                return f"{name} is {_words(array.array)}"
+                return f"{name} is {array}"
             if sparse.issparse(array):
                 return f"{name} is sparse, and made dense a few batches at a time"
         return None
@@ -178,12 +85,6 @@ class Arrays:
         return self.values
 
 
-def _words(array):
-    if mapping_of(array) is not None:
-        return "a memory map"
-    return f"a {type(array).__name__}, which is read as it is sliced"
-
-
 def _take(array, index):
     return array.take(index) if isinstance(array, LazyRows) else _read(array, index)
 
@@ -192,3 +93,162 @@ def _read(array, rows):
     if isinstance(array, torch.Tensor) and isinstance(rows, np.ndarray):
         rows = torch.from_numpy(rows).to(array.device)
     return array[rows]
+
+
+class Samples:
+    """A map-style Dataset as a fit reads it.
+
+    Parameters
+    ----------
+    samples : DatasetSlice
+    carries_y : bool
+        Whether y and weights are read together with x.
+    """
+
+    checked = False
+
+    def __init__(self, samples, carries_y=False):
+        self.samples = samples
+        self.carries_y = carries_y
+
+    def __len__(self):
+        return len(self.samples)
+
+    @property
+    def elsewhere(self):
+        """See the module."""
+        return f"X is a Dataset ({type(self.samples.dataset).__name__}), which may draw anew"
+
+    def take(self, index):
+        """See the module."""
+        return Samples(self.samples[index], self.carries_y)
+
+    def unaugmented(self):
+        """Return the same samples as a net is to be tried on them.
+
+        A Dataset with a method of this name is asked for them.
+        """
+        return Samples(self.samples.unaugmented(), self.carries_y)
+
+    def read(self, rows):
+        """See the module."""
+        x, y, weight = self.samples.read(rows)
+        return numeric_inputs(x, self.samples.dataset), y, weight
+
+    def head(self, n_rows):
+        """See the module."""
+        return self.read(slice(0, n_rows))
+
+    def users(self):
+        """See the module."""
+        return self.samples
+
+
+class Stream:
+    """A DataLoader or an IterableDataset: batches in an order of their own.
+
+    Parameters
+    ----------
+    source : DataLoader or IterableDataset
+        A DataLoader's own batches are taken as they come.
+    """
+
+    checked = False
+    carries_y = True
+
+    def __init__(self, source):
+        self.source = source
+        self.n_batches = None
+        self.n_samples = None
+        self._head = None
+
+    def __len__(self):
+        raise TypeError(f"{describe(self.source)} has no known number of samples")
+
+    @property
+    def elsewhere(self):
+        """See the module."""
+        kind = type(self.source).__name__
+        return f"X is a {kind}, which gives batches in an order of its own"
+
+    @property
+    def has_batches(self):
+        """Whether the batches are those of a DataLoader."""
+        return isinstance(self.source, DataLoader)
+
+    def batches(self, batch_size, workers=0):
+        """Yield ``(x, y, weight)`` of each batch of one pass."""
+        loader = self.source
+        if not self.has_batches:
+            loader = DataLoader(loader, batch_size=batch_size, num_workers=workers)
+        n_samples = 0
+        for batch in self._collated(iter(loader)):
+            x, y, weight = parts_of(batch)
+            numeric_inputs(x, self.source)
+            if self._head is None:
+                self._head = x, y, weight
+            n_samples += len(leaves(x)[0][1])
+            yield x, y, weight
+        self._check_count(n_samples)
+
+    def _collated(self, batches):
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (TypeError, RuntimeError) as error:
+                if "collate" not in str(error) and "equal size" not in str(error):
+                    raise
+                raise ValueError(
+                    f"X: samples of {describe(type(self.source))} cannot be stacked "
+                    f"({str(error).splitlines()[0]}). Make them tensors of one size, or pass a "
+                    "DataLoader with a collate_fn."
+                ) from error
+            yield batch
+
+    def _check_count(self, n_samples):
+        if n_samples == 0:
+            raise ValueError(
+                f"X: {describe(type(self.source))} gave no samples in this pass. Its __iter__ must "
+                "begin anew each time; a generator can be gone through once."
+            )
+        source = self.source.dataset if self.has_batches else self.source
+        if isinstance(source, IterableDataset) and hasattr(source, "__len__"):
+            dropped = self.has_batches and self.source.drop_last
+            if len(source) != n_samples and not dropped:
+                raise ValueError(
+                    f"X: {describe(type(source))} has {len(source)} samples by its __len__, and "
+                    f"gave {n_samples}. Make __len__ say how many there are, or remove it."
+                )
+
+    def first_pass(self, batch_size):
+        """Go through once; return all targets and weights as arrays, the latter or None."""
+        ys, weights = [], []
+        for _, y, weight in self.batches(batch_size):
+            if y is None:
+                raise ValueError(f"X: {describe(self.source)} gives no target. {FORMS}")
+            ys.append(to_array(y, "y"))
+            weights.append(None if weight is None else to_array(weight, "sample_weight"))
+        y = joined(ys)
+        self.n_batches, self.n_samples = len(ys), len(y)
+        return y, None if weights[0] is None else joined(weights)
+
+    def count(self, batch_size):
+        """Return how many batches one pass has, or None where nobody knows."""
+        if self.has_batches:
+            return self.n_batches or length_hint(self.source, 0) or None
+        n_samples = self.n_samples or length_hint(self.source, 0)
+        return -(-n_samples // batch_size) if n_samples else None
+
+    def head(self, n_rows):
+        """See the module."""
+        if self._head is None:
+            next(self.batches(max(n_rows, 2)))
+        x, y, weight = self._head
+        y, weight = (None if part is None else part[:n_rows] for part in (y, weight))
+        return each(lambda part: part[:n_rows], x), y, weight
+
+    def users(self):
+        """See the module."""
+        return self.source

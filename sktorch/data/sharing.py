@@ -2,7 +2,7 @@
 
 import torch
 
-from sktorch.data.batches import Streamed
+from sktorch.data.streams import Streamed
 from sktorch.fields import each
 
 __all__ = ["Shared"]

@@ -3,7 +3,18 @@
 import numpy as np
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
-__all__ = ["hold_out"]
+from sktorch.data.checks import tried_on
+
+__all__ = ["hold_out", "split"]
+
+
+def split(rows, given, fraction, target, seed):
+    """Return the rows to train on and those to validate on, or None."""
+    if fraction is None:
+        return rows, given
+    strata = rows.y if target.stratified and not rows.X.carries_y else None
+    train, held_out = hold_out(len(rows), fraction, seed, strata)
+    return rows.take(train), tried_on(rows.take(held_out))
 
 
 def hold_out(n_samples, fraction, seed, strata=None):
@@ -39,7 +50,7 @@ def hold_out(n_samples, fraction, seed, strata=None):
             splitter = StratifiedShuffleSplit
         elif len(rows) <= n_held_out:
             rows = np.arange(n_samples)
-    split = splitter(n_splits=1, test_size=n_held_out, random_state=seed)
-    _, chosen = next(split.split(rows, None if strata is None else strata[rows]))
+    splits = splitter(n_splits=1, test_size=n_held_out, random_state=seed)
+    _, chosen = next(splits.split(rows, None if strata is None else strata[rows]))
     held_out = np.sort(rows[chosen])
     return np.setdiff1d(np.arange(n_samples), held_out), held_out

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import torch
 
-from sktorch.data.batches import prefetched
 from sktorch.data.checks import unaugmented
-from sktorch.data.datasets import Stream, to_array
+from sktorch.data.collate import to_array
+from sktorch.data.inputs import Stream
+from sktorch.data.streams import prefetched
 from sktorch.data.tensors import as_tensors, check_finite
 from sktorch.engine.placement import EVAL_ROWS, check_ids, eval_rows
 from sktorch.engine.probe import forward_or_explain

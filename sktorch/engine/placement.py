@@ -4,9 +4,10 @@ from functools import partial
 
 import torch
 
-from sktorch.data.batches import Arriving, Resident, Streamed, row_bytes
-from sktorch.data.datasets import Samples, Stream
+from sktorch.data.batches import Resident, row_bytes
+from sktorch.data.inputs import Samples, Stream
 from sktorch.data.sharing import Shared
+from sktorch.data.streams import Arriving, Streamed
 from sktorch.data.tensors import as_tensor, as_tensors, check_finite
 from sktorch.engine.memory import choose_source, usable_workers
 from sktorch.nets import first_layer, float_dtype, has_batch_norm

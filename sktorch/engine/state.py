@@ -10,7 +10,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from sktorch.callbacks import HOOKS, Callback, overriding
-from sktorch.data.batches import Arriving, Resident, Streamed
+from sktorch.data.batches import Resident
+from sktorch.data.streams import Arriving, Streamed
 from sktorch.engine.average import WeightAverage
 from sktorch.engine.measure import MetricSet
 from sktorch.engine.precision import Full
