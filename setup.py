@@ -13,7 +13,7 @@ plot = ["matplotlib"]
 images = ["pillow"]
 distributed = ["accelerate", "dask", "distributed"]
 safe = ["safetensors", "skops"]
-bench = ["asv", "virtualenv"]
+bench = ["asv", "psutil", "virtualenv"]
 test = [*bench, *plot, *images, *distributed, "polars", "pytest", "rich", "ruff"]
 
 setup(
@@ -33,7 +33,6 @@ setup(
         "torchmetrics>=1.0",
         "pandas>=2.0",
         "joblib>=1.3",
-        "psutil>=5.9",
         "tqdm>=4.60",
     ],
     extras_require={

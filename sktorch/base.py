@@ -25,9 +25,9 @@ from sktorch.engine.evaluation import measure
 from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients
 from sktorch.engine.lr_range import lr_range, suggest
-from sktorch.engine.memory import DataSource
 from sktorch.engine.parts import rebuild_objective
 from sktorch.engine.randomness import RandomStream
+from sktorch.engine.source import DataSource
 from sktorch.interop.accelerate import join
 from sktorch.interop.foreign import prepare_callbacks
 from sktorch.interop.joblib import run

@@ -3,7 +3,7 @@
 from sktorch.callbacks.base import HOOKS, Callback, overriding
 from sktorch.callbacks.checkpoint import Checkpoint
 from sktorch.callbacks.logs import CSVLogger, LearningRateMonitor, TensorBoardLogger
-from sktorch.callbacks.progress import PrintLog, ProgressBar
+from sktorch.callbacks.progress import PrintLog, ProgressBar, StackProgress
 from sktorch.callbacks.stopping import EarlyStopping
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "LearningRateMonitor",
     "PrintLog",
     "ProgressBar",
+    "StackProgress",
     "TensorBoardLogger",
     "overriding",
 ]

@@ -1,5 +1,6 @@
 """What ``verbose`` shows while a fit runs."""
 
+import threading
 import time
 from datetime import datetime
 from numbers import Integral, Real
@@ -8,8 +9,9 @@ from operator import length_hint
 from tqdm.auto import tqdm
 
 from sktorch.callbacks.base import Callback
+from sktorch.history import is_better
 
-__all__ = ["PrintLog", "ProgressBar"]
+__all__ = ["PrintLog", "ProgressBar", "StackProgress"]
 
 # Epochs that take longer than this get a bar of their own.
 _LONG_EPOCH_SECONDS = 3.0
@@ -80,6 +82,41 @@ class ProgressBar(Callback):
         if self._steps is not None:
             self._steps.close()
             self._steps = None
+
+
+class StackProgress:
+    """One bar for many fits that train together: the epochs of all of them, on standard error.
+
+    Parameters
+    ----------
+    states : list of FitState
+    """
+
+    def __init__(self, states):
+        self._left = {id(state): state.max_epochs for state in states}
+        self._lock = threading.Lock()
+        self._best = None
+        self._bar = tqdm(total=sum(self._left.values()), desc="fits", unit="epoch")
+
+    def update(self, states):
+        """Take in the epoch that each of some fits has just run."""
+        with self._lock:
+            for state in states:
+                left = getattr(state, "epochs_left", 0)
+                self._bar.update(self._left[id(state)] - left)
+                self._left[id(state)] = left
+                if state.history.rows:
+                    value = state.history.best(state.monitor, state.mode)[state.monitor]
+                    if self._best is None or is_better(value, self._best, state.mode):
+                        self._best, self._monitor = value, state.monitor
+            shown = {"alive": sum(left > 0 for left in self._left.values())}
+            if self._best is not None:
+                shown[f"best {self._monitor}"] = _words(self._best)
+            self._bar.set_postfix(shown, refresh=False)
+
+    def close(self):
+        """End the bar."""
+        self._bar.close()
 
 
 class PrintLog(Callback):

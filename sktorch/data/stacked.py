@@ -4,10 +4,35 @@ import torch
 
 from sktorch.data.batches import Batch, total_of
 
-__all__ = ["stacked_batches"]
+__all__ = ["share_rows", "stacked_batches"]
 
 # Rows are gathered for some steps at once; this bounds what the copy takes.
 _GATHERED_BYTES = 2**24
+
+
+def share_rows(parts):
+    """Let parts that hold the same rows hold one copy of them.
+
+    Parameters
+    ----------
+    parts : list of Resident
+    """
+    known = {}
+    for part in parts:
+        for name in ("x", "y", "weight"):
+            tensor = getattr(part, name)
+            if tensor is None or not len(tensor):
+                continue
+            # A look at a few numbers tells most apart.
+            rows = tensor[:: max(1, len(tensor) // 4)].flatten(1 if tensor.ndim > 1 else 0)
+            glimpse = (tensor.shape, tensor.dtype, rows.flatten()[:64].cpu().numpy().tobytes())
+            alike = known.setdefault(glimpse, [])
+            for other in alike:
+                if other is tensor or torch.equal(other, tensor):
+                    setattr(part, name, other)
+                    break
+            else:
+                alike.append(tensor)
 
 
 def stacked_batches(parts):
@@ -28,7 +53,7 @@ def stacked_batches(parts):
         With an axis of members before that of samples; ``total`` has shape (n_members,) where there
         are weights.
     """
-    orders = [part.draw_order() for part in parts]
+    orders = _shared([part.draw_order() for part in parts])
     starts = [_starts(part.sizes) for part in parts]
     row_bytes = sum(t[:1].nbytes for t in (parts[0].x, parts[0].y))
     per_step = len(parts) * max(part.sizes[0] for part in parts) * max(1, row_bytes)
@@ -42,6 +67,21 @@ def stacked_batches(parts):
                 rows = (members, slice(start, start + size))
                 weights = None if weight is None else weight[rows]
                 yield members, Batch(x[rows], y[rows], weights, total_of(weights, size))
+
+
+def _shared(orders):
+    """Return the orders, equal ones being one object."""
+    known = []
+    for i, order in enumerate(orders):
+        if order is None:
+            continue
+        for other in known:
+            if torch.equal(other, order):
+                orders[i] = other
+                break
+        else:
+            known.append(order)
+    return orders
 
 
 def _starts(sizes):
@@ -66,9 +106,13 @@ def _gathered(parts, orders, bounds, name):
         return None
     longest = max(stop - start for start, stop in bounds)
     gathered = first.new_empty(len(parts), longest, *first.shape[1:])
+    done = {}
     for into, part, order, (start, stop) in zip(gathered, parts, orders, bounds, strict=True):
         source = getattr(part, name)
-        if order is None:
+        same = done.setdefault((id(source), id(order), start, stop), into)
+        if same is not into:
+            into.copy_(same)
+        elif order is None:
             into[: stop - start] = source[start:stop]
         elif stop > start:
             torch.index_select(source, 0, order[start:stop], out=into[: stop - start])

@@ -4,11 +4,10 @@ A graph belongs to a structure, not to a fit. Learning rates, decays and argumen
 tensors in it, so that all folds and candidates of a search run the same one.
 """
 
-import random
 import threading
+import warnings
 from collections import OrderedDict
 
-import numpy as np
 import torch
 from torch.func import functionalize
 
@@ -16,7 +15,7 @@ from sktorch.engine.functional import FunctionalStep, Numbers
 from sktorch.engine.step import train_step
 from sktorch.engine.structure import structure
 
-__all__ = ["CannotCompileError", "CompiledStep", "is_known", "program_of"]
+__all__ = ["CannotCompileError", "CompiledStep", "program_of", "tensors_of", "usual_batch"]
 
 _MOST_PROGRAMS = 64
 
@@ -33,18 +32,28 @@ class CompiledStep:
     state : FitState
         Parameters, buffers and the optimizer's state are changed in place, so that plain steps
         may come between.
+    only_known : bool, default=False
+        Whether to use what has been compiled before, and compile nothing.
 
     Raises
     ------
     CannotCompileError
     """
 
-    def __init__(self, state):
-        batch = state.train.head(state.train.sizes[0])
+    def __init__(self, state, only_known=False):
+        batch = usual_batch(state)
         self.shape = batch.x.shape
-        step, self.program = program_of(state, batch)
-        self.numbers = Numbers(step, [state])
-        self.tensors = [*step.tensors(state), self.numbers.table, self.numbers.loss]
+        # Some losses of torch take floats only; their numbers are constants of the program.
+        for tensor_numbers in (True, False):
+            step = FunctionalStep(state, tensor_numbers=tensor_numbers)
+            self.numbers = Numbers(step, [state])
+            self.tensors = [*step.tensors(state), self.numbers.table, self.numbers.loss]
+            try:
+                self.program = program_of(step, state, self.tensors, batch, only_known)
+                break
+            except CannotCompileError:
+                if not step.numbers:
+                    raise
         # Torch's schedulers warn where they are stepped before the optimizer was.
         state.optimizer._opt_called = True
 
@@ -61,9 +70,14 @@ class CompiledStep:
         return [(loss, y_pred)]
 
 
+def usual_batch(state):
+    """Return rows of a fit as a batch of the usual size."""
+    return state.train.head(state.train.sizes[0])
+
+
 def tensors_of(batch):
-    """Return the parts of a batch that differ from batch to batch."""
-    return [part for part in batch if isinstance(part, torch.Tensor)]
+    """Return the parts of a batch that differ from batch to batch, as a program takes them."""
+    return [part.contiguous() for part in batch if isinstance(part, torch.Tensor)]
 
 
 # Programs ---------------------------------------------------------------------------------------
@@ -72,86 +86,72 @@ _programs = OrderedDict()
 _compiling = threading.RLock()
 
 
-def program_of(state, batch):
-    """Return the step of ``state`` as a ``FunctionalStep``, and compiled.
+def program_of(step, state, inputs, batch, only_known=False):
+    """Return ``step`` compiled for inputs of these shapes.
 
     Parameters
     ----------
+    step : FunctionalStep
     state : FitState
+        The fit, or one of a stack.
+    inputs : list of Tensor
+        What ``step`` is called with, before the batch.
     batch : Batch
-        Of the size that the program is for.
+    only_known : bool, default=False
+        Whether to compile nothing.
 
     Returns
     -------
-    step : FunctionalStep
     program : callable
-        Takes a list of tensors, which it empties: those of ``step``, its numbers, and those of a
-        batch. It changes the first in place and returns the loss and the prediction.
+        Takes a list of tensors, which it empties: the inputs and those of a batch. It changes
+        parameters, buffers and slots in place and returns the loss and the prediction.
 
     Raises
     ------
     CannotCompileError
     """
+    key = _key(step, state, inputs, batch)
     with _compiling:
-        # Some losses of torch take floats only; their numbers are constants of the program.
-        for as_tensors in (True, False):
-            step = FunctionalStep(state, tensor_numbers=as_tensors)
-            key = program_key(step, state, batch)
-            if key not in _programs:
-                _programs[key] = _try_program(step, state, batch)
-            _programs.move_to_end(key)
-            while len(_programs) > _MOST_PROGRAMS:
-                _programs.popitem(last=False)
-            program = _programs[key]
-            if not isinstance(program, CannotCompileError):
-                return step, program
-            if not state.objective.numbers:
-                break
-    raise program
+        if key not in _programs:
+            if only_known:
+                raise CannotCompileError("it has not been compiled before")
+            _programs[key] = _try_program(step, state, inputs, batch)
+        _programs.move_to_end(key)
+        while len(_programs) > _MOST_PROGRAMS:
+            _programs.popitem(last=False)
+        program = _programs[key]
+    if isinstance(program, CannotCompileError):
+        raise program
+    return program
 
 
-def is_known(state, batch):
-    """Whether the step of ``state`` has been compiled already, or found to be uncompilable."""
-    return program_key(FunctionalStep(state), state, batch) in _programs
-
-
-def program_key(step, state, batch):
-    """Return what is equal for fits that one program serves."""
-    parts = tuple((tuple(part.shape), part.dtype) for part in tensors_of(batch))
-    numbers = () if step.numbers else tuple(state.objective.numbers.items())
-    precision = (type(state.precision), getattr(state.precision, "dtype", None))
+def _key(step, state, inputs, batch):
+    """Return what is equal for steps that one program serves."""
+    tensors = (*inputs, *tensors_of(batch))
+    constants = () if step.numbers else tuple(state.objective.numbers.items())
     return (
         structure(state.net),
         structure(state.objective.key),
         step.update.kind,
         (step.penalised, step.clips, step.stacked, *step.names),
-        (numbers, precision, parts, state.device, torch.get_num_threads()),
+        (constants, type(state.precision), state.device, torch.get_num_threads()),
+        tuple((tuple(t.shape), t.stride(), t.dtype) for t in tensors),
     )
 
 
-def _try_program(step, state, batch):
+def _try_program(step, state, inputs, batch):
     """Compile; return the program, or the error that says why there is none."""
     try:
-        return _new_program(step, state, batch)
+        for module in (step.net, *state.modules[1:]):
+            module.train()
+        inputs = [*inputs, *tensors_of(batch)]
+        with warnings.catch_warnings():
+            # Torch warns of what it uses itself.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return compile_graph(trace(step, inputs, batch), inputs)
     except Exception as error:
-        reason = str(error).strip().splitlines() or [""]
-        refused = CannotCompileError(f"{type(error).__name__}: {reason[0]}")
-        return refused
-
-
-def _new_program(step, state, batch):
-    for module in state.modules:
-        module.train()
-    numbers = Numbers(step, [state])
-    inputs = [*step.tensors(state), numbers.table, numbers.loss, *tensors_of(batch)]
-    before = structure(state.net), random.getstate(), np.random.get_state()[1:3]
-    graph = trace(step, inputs, batch)
-    if structure(state.net) != before[0]:
-        raise ValueError(f"the forward of {type(state.net).__name__} changes its attributes")
-    drawn = (random.getstate(), np.random.get_state()[1:3])
-    if not all(map(np.array_equal, (before[1][1], *before[2]), (drawn[0][1], *drawn[1]))):
-        raise ValueError(f"the forward of {type(state.net).__name__} draws numbers outside torch")
-    return compile_graph(graph, inputs)
+        reason = (str(error).strip().splitlines() or [""])[0]
+        return CannotCompileError(f"{type(error).__name__}: {reason}")
 
 
 def trace(step, inputs, batch):
@@ -197,7 +197,7 @@ def compile_graph(graph, inputs):
     options = {
         # The random numbers are those of a plain step.
         "fallback_random": True,
-        # What is passed has the shapes that were traced.
+        # What is passed has the shapes and strides that were traced.
         "size_asserts": False,
         "triton.cudagraphs": inputs[0].device.type == "cuda",
     }

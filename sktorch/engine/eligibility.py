@@ -1,9 +1,13 @@
 """Why a fit cannot be computed as a function of tensors."""
 
+import random
+
+import numpy as np
 import torch
 
 from sktorch.data.batches import Resident
 from sktorch.engine.precision import Scaled
+from sktorch.engine.structure import structure
 from sktorch.engine.updates import find_update
 from sktorch.specs import describe
 
@@ -50,24 +54,36 @@ def _of_settings(state):
 
 def _of_forward(state):
     """Try a step on copies of a few rows, and leave everything as it was."""
+    name = type(state.net).__name__
     buffers = [buffer for module in state.modules for buffer in module.buffers()]
     kept = [buffer.clone() for buffer in buffers]
     for module in state.modules:
         module.train()
     batch = state.train.head(PROBE_ROWS)
+    outside = structure(state.net), _drawn_outside_torch()
     with state.stream.undone():
         y_pred = state.precision.forward(state.net, batch.x)
         loss = state.objective(y_pred, batch.y, batch.weight, batch.total)
     gradients = torch.autograd.grad(loss, state.parameters, allow_unused=True)
     after = [buffer for module in state.modules for buffer in module.buffers()]
     if [*map(id, after)] != [*map(id, buffers)]:
-        return f"the forward of {type(state.net).__name__} replaces a buffer"
+        return f"the forward of {name} replaces a buffer"
     with torch.no_grad():
         for buffer, value in zip(buffers, kept, strict=True):
             buffer.copy_(value)
-    for name, gradient in zip(state.names, gradients, strict=True):
+    if structure(state.net) != outside[0]:
+        return f"the forward of {name} changes its attributes"
+    if _drawn_outside_torch() != outside[1]:
+        return f"the forward of {name} draws random numbers of Python or numpy"
+    for parameter, gradient in zip(state.names, gradients, strict=True):
         if gradient is None:
-            return f"the loss does not depend on parameter {name!r}"
+            return f"the loss does not depend on parameter {parameter!r}"
         if gradient.is_sparse:
-            return f"the gradient of parameter {name!r} is sparse"
+            return f"the gradient of parameter {parameter!r} is sparse"
     return ""
+
+
+def _drawn_outside_torch():
+    """Return where the generators are whose numbers no graph of tensors draws."""
+    _, words, position, *_ = np.random.get_state()
+    return random.getstate(), words.tobytes(), position

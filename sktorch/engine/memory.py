@@ -1,95 +1,41 @@
-"""Whether data is to lie on the device as a whole."""
+"""How much memory there is, and how much a fit takes."""
 
-import math
-import multiprocessing
-import warnings
-from typing import NamedTuple
+import os
 
-import psutil
 import torch
-from torch.utils.data import get_worker_info
 
+from sktorch.data.batches import Resident
 from sktorch.fields import leaves
-from sktorch.specs import user_level
 
-__all__ = ["DataSource", "choose_source", "usable_workers"]
-
-# Of the memory that is free on the device. Weights, gradients and activations take the rest, and
-# for a moment there are two of what is converted.
-_SHARE = 0.4
+__all__ = ["available_bytes", "bytes_of"]
 
 
-class DataSource(NamedTuple):
-    """Where a fit took its batches from.
+def available_bytes(device):
+    """Return how many bytes could be allocated on ``device``, or None where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return None
 
-    Parameters
-    ----------
-    kind : {"resident", "streamed"}
-    reason : str
+
+def bytes_of(state):
+    """Return about how many bytes a fit holds as a member of a stack.
+
+    Its data, and its parameters as often as they are held: as they are, gradients, two slots of the
+    optimizer, the best so far and as the fit began.
     """
-
-    kind: str
-    reason: str
-
-
-def choose_source(X, wanted, dtypes, device):
-    """Return the ``DataSource`` for X.
-
-    Parameters
-    ----------
-    X : Arrays, Samples or Stream
-    wanted : {"auto", "resident", "streamed"}
-    dtypes : torch.dtype, or a dict or tuple of them
-        What the net takes X in.
-    device : torch.device
-    """
-    if wanted != "auto":
-        return DataSource(wanted, f'data_source="{wanted}" was asked for')
-    if X.elsewhere is not None:
-        return DataSource("streamed", X.elsewhere)
-    x, _, _ = X.head(1)
-    kinds = dict(leaves(dtypes))
-    needed = sum(
-        len(X) * math.prod(part.shape[1:]) * kinds[name].itemsize
-        for name, part in leaves(x)
-        if not _lies_there(part, kinds[name], device)
-    )
-    free = free_bytes(device)
-    if needed == 0:
-        return DataSource("resident", f"X lies in the memory of {device.type} as the net takes it")
-    words = f"X takes {_megabytes(needed)} on {device.type}, of {_megabytes(free)} free"
-    return DataSource("resident" if needed <= _SHARE * free else "streamed", words)
-
-
-def _lies_there(part, dtype, device):
-    """Whether an array needs no other memory than it has, or hardly any."""
-    if isinstance(part, torch.Tensor):
-        return part.device.type == device.type and part.dtype is dtype
-    return device.type == "cpu" and str(part.dtype) == str(dtype).removeprefix("torch.")
-
-
-def _megabytes(n_bytes):
-    return f"{n_bytes / 1e6:,.0f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e6:.2g} MB"
-
-
-def free_bytes(device):
-    """Return the memory that is free on ``device``, in bytes."""
-    backend = getattr(torch, device.type, None)
-    if hasattr(backend, "mem_get_info"):
-        return backend.mem_get_info(device)[0]
-    # Of a device that does not tell, such as one that shares the memory of the host.
-    return psutil.virtual_memory().available
-
-
-def usable_workers(wanted):
-    """Return how many processes may read; inside a worker process none, with a warning."""
-    inside = multiprocessing.parent_process() is not None or get_worker_info() is not None
-    if wanted and inside:
-        warnings.warn(
-            f"num_workers={wanted} inside a worker process would start processes of a process: a "
-            "thread reads instead. Set num_workers=0, or n_jobs=1.",
-            UserWarning,
-            stacklevel=user_level(),
-        )
-        return 0
-    return wanted
+    held = sum(tensor.nbytes for module in state.modules for tensor in module.parameters())
+    parts = [part for part in (state.train, state.valid) if isinstance(part, Resident)]
+    tensors = [t for part in parts for t in (part.y, part.weight) if t is not None]
+    tensors += [t for part in parts for _, t in leaves(part.x)]
+    data = sum(tensor.nbytes for tensor in tensors)
+    return 6 * held + data

@@ -9,7 +9,7 @@ from sktorch.data.inputs import Samples, Stream
 from sktorch.data.sharing import Shared
 from sktorch.data.streams import Arriving, Streamed
 from sktorch.data.tensors import as_tensor, as_tensors, check_finite
-from sktorch.engine.memory import choose_source, usable_workers
+from sktorch.engine.source import choose_source, usable_workers
 from sktorch.nets import first_layer, float_dtype, has_batch_norm
 
 __all__ = ["EVAL_ROWS", "batch_rows", "check_ids", "eval_rows", "place"]

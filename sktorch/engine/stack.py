@@ -5,9 +5,13 @@ import copy
 import torch
 
 from sktorch.data.stacked import stacked_batches
+from sktorch.engine.compiled import program_of, tensors_of
 from sktorch.engine.functional import FunctionalStep, Numbers
 
 __all__ = ["Stack"]
+
+# Share of the lanes of a compiled stack that must be members: a plain stack of these is as fast.
+_LEAST_FILL = 0.4
 
 
 class Stack:
@@ -25,14 +29,19 @@ class Stack:
     Attributes
     ----------
     members : list of FitState
-    tensors : list of Tensor of shape (n_members, ...)
+    lanes : list of FitState
+        What each index along the leading axis belongs to: a member, or the shadow of one that
+        left, which is computed for nothing.
+    tensors : list of Tensor of shape (n_lanes, ...)
         In the order of ``FunctionalStep``.
+    program : callable or None
+        The step compiled for all lanes.
     """
 
     def __init__(self, states):
         # Those with as many rows are neighbours, so that their batches are.
-        self.members = sorted(states, key=lambda state: -sum(state.train.sizes))
-        first = self.members[0]
+        self.lanes = sorted(states, key=lambda state: -sum(state.train.sizes))
+        first = self.lanes[0]
         for state in states:
             # Torch's schedulers warn where they are stepped before the optimizer was.
             state.optimizer._opt_called = True
@@ -48,45 +57,59 @@ class Stack:
             clips=any(state.clip_norm is not None for state in states),
             tensor_numbers=len({*map(_loss_numbers, states)}) > 1,
         )
-        held = [self.step.tensors(state) for state in self.members]
+        held = [self.step.tensors(state) for state in self.lanes]
         self.tensors = [torch.stack(parts) for parts in zip(*held, strict=True)]
         self._attach()
 
     def _attach(self):
         """Make what members hold views of the stack."""
-        for index, state in enumerate(self.members):
+        self.members = list(self.lanes)
+        for index, state in enumerate(self.lanes):
             self.step.place(state, [tensor[index] for tensor in self.tensors])
-        self.numbers = Numbers(self.step, self.members)
+        self.numbers = Numbers(self.step, self.lanes)
+        self.program = self.program_shape = None
 
     def release(self, leaving):
-        """Give members that leave tensors of their own, and close the ranks."""
+        """Give members that leave tensors of their own, and close the ranks where it pays."""
         if not leaving:
             return
         left = {*map(id, leaving)}
-        for index, state in enumerate(self.members):
+        for index, state in enumerate(self.lanes):
             if id(state) in left:
                 self.step.place(state, [tensor[index].clone() for tensor in self.tensors])
-        kept = [index for index, state in enumerate(self.members) if id(state) not in left]
-        self.members = [self.members[index] for index in kept]
-        if kept:
+                self.lanes[index] = _shadow(state)
+        self.members = [state for state in self.members if id(state) not in left]
+        # A program is for as many lanes as it was compiled for.
+        fill = len(self.members) / len(self.lanes)
+        if self.members and (self.program is None or fill < _LEAST_FILL):
+            alive = {*map(id, self.members)}
+            kept = [index for index, state in enumerate(self.lanes) if id(state) in alive]
+            self.lanes = [self.lanes[index] for index in kept]
             self.tensors = [tensor[kept] for tensor in self.tensors]
             self._attach()
 
+    def compile(self, only_known=False):
+        """Compile the step of all lanes for full batches; raise ``CannotCompileError``."""
+        batch = next(batch for _, batch in stacked_batches([_shadow(s).train for s in self.lanes]))
+        inputs = [*self.tensors, self.numbers.table, self.numbers.loss]
+        self.program = program_of(self.step, self.lanes[0], inputs, batch, only_known)
+        self.program_shape = batch.x.shape
+
     def train(self, check):
-        """Run one epoch of each member; return the mean loss over its samples, (n_members,).
+        """Run one epoch of each member; return the mean losses over samples, of shape (n_lanes,).
 
         ``check`` is called before each step.
         """
         self._switch(training=True)
-        moving = any(state.after_update for state in self.members)
+        moving = any(state.after_update for state in self.lanes)
         self.numbers.refresh()
-        means = Means(len(self.members))
-        for members, batch in stacked_batches([state.train for state in self.members]):
+        means = Means(len(self.lanes))
+        for lanes, batch in stacked_batches([state.train for state in self.lanes]):
             check()
             with self.randomness:
-                loss, y_pred = self.update(members, batch)
-            means.add(members, loss, batch.total)
-            for index, state in enumerate(self.members[members]):
+                loss, y_pred = self.update(lanes, batch)
+            means.add(lanes, loss, batch.total)
+            for index, state in enumerate(self.lanes[lanes]):
                 if state.train_metrics is not None:
                     state.train_metrics.add(y_pred[index], batch.y[index])
                 for after in state.after_update:
@@ -96,28 +119,31 @@ class Stack:
         self._switch(training=False)
         return means.compute()
 
-    def update(self, members, batch):
-        """Take one step of some members; return their losses and predictions."""
-        return self.step(*self._inputs(members), *batch)
+    def update(self, lanes, batch):
+        """Take one step of some lanes; return their losses and predictions."""
+        tensors, table, loss_numbers = self._inputs(lanes)
+        if batch.x.shape == self.program_shape:
+            return self.program([*tensors, table, loss_numbers, *tensors_of(batch)])
+        return self.step(tensors, table, loss_numbers, *batch)
 
     def validate(self):
-        """Return the mean validation loss of each member, of shape (n_members,)."""
-        means = Means(len(self.members))
+        """Return the mean validation losses, of shape (n_lanes,)."""
+        means = Means(len(self.lanes))
         with torch.no_grad():
-            for members, batch in stacked_batches([state.valid for state in self.members]):
-                tensors, _, loss_numbers = self._inputs(members)
+            for lanes, batch in stacked_batches([state.valid for state in self.lanes]):
+                tensors, _, loss_numbers = self._inputs(lanes)
                 loss, y_pred = self.step.evaluate(tensors, loss_numbers, *batch)
-                means.add(members, loss, batch.total)
-                for index, state in enumerate(self.members[members]):
+                means.add(lanes, loss, batch.total)
+                for index, state in enumerate(self.lanes[lanes]):
                     if state.valid_metrics is not None:
                         state.valid_metrics.add(y_pred[index], batch.y[index])
         return means.compute()
 
-    def _inputs(self, members):
+    def _inputs(self, lanes):
         table, loss_numbers = self.numbers.table, self.numbers.loss
-        if members == slice(0, len(self.members)):
+        if lanes == slice(0, len(self.lanes)):
             return self.tensors, table, loss_numbers
-        return [t[members] for t in self.tensors], table[:, members], loss_numbers[members]
+        return [t[lanes] for t in self.tensors], table[:, lanes], loss_numbers[lanes]
 
     def _switch(self, training):
         for module in self.modules:
@@ -125,6 +151,16 @@ class Stack:
         for state in self.members:
             if state.average is not None:
                 state.average.use(averages=not training)
+
+
+def _shadow(state):
+    """Return a copy of a fit to be computed for nothing: it draws and records nothing."""
+    shadow = copy.copy(state)
+    shadow.train = copy.copy(state.train)
+    shadow.train.generator = None
+    shadow.after_update, shadow.average = [], None
+    shadow.train_metrics = shadow.valid_metrics = None
+    return shadow
 
 
 class Means:

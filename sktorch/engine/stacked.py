@@ -1,14 +1,16 @@
 """Many fits at once: those of one kind as one batched program, the others one by one."""
 
+import math
 import time
 import traceback
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from sktorch.callbacks import ProgressBar, StackProgress
+from sktorch.data.stacked import share_rows
 from sktorch.engine.grouping import group, why_alone
 from sktorch.engine.loop import (
     aborting,
@@ -20,6 +22,9 @@ from sktorch.engine.loop import (
     gradients,
     run,
 )
+from sktorch.engine.measure import MetricSet
+from sktorch.engine.memory import available_bytes, bytes_of
+from sktorch.engine.plan import plan_stack
 from sktorch.engine.stack import Stack
 from sktorch.engine.threads import using_threads
 
@@ -27,6 +32,16 @@ __all__ = ["run_together"]
 
 # Members of a stack beyond which more of them save nothing, and its tensors leave the cache.
 _MOST_MEMBERS = 128
+
+# Share of the memory that is available which the stacks may take.
+_MEMORY_SHARE = 0.5
+
+
+class Work(NamedTuple):
+    """Fits to train at once, and whether as one."""
+
+    states: list
+    stacked: bool
 
 
 def run_together(states, warn, check=lambda: None):
@@ -45,62 +60,86 @@ def run_together(states, warn, check=lambda: None):
     errors : list of BaseException or None
         What each fit raised.
     """
+    on_cpu = states[0].device.type == "cpu"
+    n_threads = torch.get_num_threads() if on_cpu else 1
+    parts = [part for state in states for part in (state.train, state.valid) if part is not None]
+    share_rows(parts)
+    works = plan_work(states, n_threads, warn)
     errors = {}
-    jobs = []
-    n_threads = torch.get_num_threads() if states[0].device.type == "cpu" else 1
-    for states_of_kind in group(states):
-        reason = "" if len(states_of_kind) == 1 else _why_alone(states_of_kind[0])
-        if reason:
-            warn(reason)
-        if reason or len(states_of_kind) == 1:
-            jobs += [([state], False) for state in states_of_kind]
-        else:
-            jobs += [(part, True) for part in _parts(states_of_kind, n_threads)]
+    progress = _progress(works)
 
-    def work(job):
-        members, stacked = job
-        with using_threads(1 if len(jobs) > 1 else n_threads), gradients():
-            if stacked:
-                _run_stack(members, errors, warn, check)
+    def train(work):
+        with using_threads(1 if len(works) > 1 else n_threads), gradients():
+            if work.stacked:
+                _run_stack(work.states, errors, warn, check, progress)
             else:
-                _run_alone(members, errors, check)
+                _run_alone(work.states, errors, check)
 
-    if len(jobs) == 1:
-        work(jobs[0])
-    else:
-        with ThreadPoolExecutor(n_threads, thread_name_prefix="sktorch-stack") as pool:
-            list(pool.map(work, jobs))
+    try:
+        if len(works) == 1:
+            train(works[0])
+        else:
+            with ThreadPoolExecutor(n_threads, thread_name_prefix="sktorch-stack") as pool:
+                list(pool.map(train, works))
+    finally:
+        if progress is not None:
+            progress.close()
     return [errors.get(id(state)) for state in states]
 
 
-def _why_alone(state):
-    try:
-        return why_alone(state)
-    except Exception as error:
-        return _words(error)
+def plan_work(states, n_threads, warn):
+    """Return the stacks to train, and the fits that are trained alone."""
+    works = []
+    for alike in group(states):
+        if len(alike) == 1:
+            works.append(Work(alike, stacked=False))
+            continue
+        try:
+            reason = why_alone(alike[0])
+        except Exception as error:
+            reason = _words(error)
+        if reason:
+            warn(reason)
+            works += [Work([state], stacked=False) for state in alike]
+            continue
+        size = _stack_size(alike, n_threads)
+        parts = [alike[start : start + size] for start in range(0, len(alike), size)]
+        works += [Work(part, stacked=True) for part in parts]
+    return works
 
 
-def _parts(states, n_threads):
-    """Split fits of one kind into stacks, one for each thread, and none too large."""
-    n_parts = max(min(n_threads, len(states) // 2), -(-len(states) // _MOST_MEMBERS))
-    size = -(-len(states) // max(1, n_parts))
-    return [states[start : start + size] for start in range(0, len(states), size)]
+def _stack_size(states, n_threads):
+    """Return how many fits of one kind make a stack: as many stacks as threads, none too large."""
+    n_parts = max(1, min(n_threads, len(states) // 2), -(-len(states) // _MOST_MEMBERS))
+    available = available_bytes(states[0].device)
+    if available is not None:
+        at_once = _MEMORY_SHARE * available / bytes_of(states[0])
+        n_parts = max(n_parts, math.ceil(len(states) * n_threads / max(1.0, at_once)))
+    return -(-len(states) // n_parts)
+
+
+def _progress(works):
+    """Return one bar in place of those of the fits that are stacked, or None without any."""
+    states = [state for work in works if work.stacked for state in work.states]
+    shown = [state for state in states if state.drop_callbacks(ProgressBar)]
+    return StackProgress(states) if shown else None
 
 
 def _run_alone(states, errors, check):
     for state in states:
         check()
+        state.hooks["on_batch_begin"].insert(0, lambda *_: check())
         try:
             run(state)
         except BaseException as error:
             errors[id(state)] = error
 
 
-def _run_stack(states, errors, warn, check):
+def _run_stack(states, errors, warn, check, progress):
     """Train fits of one kind as one; where that fails, one by one from the start."""
     starts = [_Start(state) for state in states]
     try:
-        StackedRun(states, errors, check).run()
+        StackedRun(states, errors, check, progress).run()
     except Exception as error:
         check()
         warn(_words(error))
@@ -113,10 +152,11 @@ def _run_stack(states, errors, warn, check):
 class StackedRun:
     """The training loop over a stack: that of ``engine.loop``, for all members at a time."""
 
-    def __init__(self, states, errors, check: Callable):
+    def __init__(self, states, errors, check, progress):
         self.states = states
         self.errors = errors
         self.check = check
+        self.progress = progress
 
     def run(self):
         """Train each member until its own end."""
@@ -125,16 +165,19 @@ class StackedRun:
         if not alive:
             return
         stack = Stack(alive)
+        seconds = math.inf
         while stack.members:
+            plan_stack(stack, seconds)
             self._each(stack.members, begin_epoch)
             stack.release(self._failed(stack))
             if not stack.members:
                 return
             started = time.perf_counter()
-            values = self._compute_epoch(stack)
-            share = (time.perf_counter() - started) / len(stack.members)
-            rows = dict(zip(map(id, stack.members), values, strict=True))
-            self._each(stack.members, _Record(rows, share))
+            rows = self._compute_epoch(stack)
+            seconds = time.perf_counter() - started
+            self._each(stack.members, _Record(rows, seconds / len(stack.members)))
+            if self.progress is not None:
+                self.progress.update(stack.members)
             done = [state for state in stack.members if not state.epochs_left]
             self._each(done, end)
             stack.release(done + self._failed(stack))
@@ -158,36 +201,33 @@ class StackedRun:
                 self.errors[id(state)] = error
 
     def _compute_epoch(self, stack):
-        """Train and validate; return for each member the losses and metrics by name."""
-        columns = {"train_loss": stack.train(self.check)}
-        train_metrics = [self._metrics(state, "train") for state in stack.members]
-        if stack.members[0].valid is not None:
-            columns["val_loss"] = stack.validate()
-        valid_metrics = [self._metrics(state, "val") for state in stack.members]
+        """Train and validate; return the losses and metrics of each member, by its id."""
+        parts = {"train": stack.train(self.check)}
+        if stack.lanes[0].valid is not None:
+            parts["val"] = stack.validate()
         # The epoch's only read from the device.
-        losses = torch.stack([*columns.values()]).T.tolist()
-        return [
-            {
-                name: value
-                for part, metrics in (("train", train), ("val", valid))
-                for name, value in [(f"{part}_loss", by_name.get(f"{part}_loss")), *metrics.items()]
-                if value is not None
-            }
-            for by_name, train, valid in zip(
-                (dict(zip(columns, row, strict=True)) for row in losses),
-                train_metrics,
-                valid_metrics,
-                strict=True,
-            )
-        ]
+        losses = dict(zip(parts, torch.stack([*parts.values()]).tolist(), strict=True))
+        rows = {}
+        for lane, state in enumerate(stack.lanes):
+            metrics = {"train": state.train_metrics, "val": state.valid_metrics}
+            row = rows[id(state)] = {}
+            for part in parts:
+                row[f"{part}_loss"] = losses[part][lane]
+                if metrics[part] is not None:
+                    self._each([state], _Compute(metrics[part], part, row))
+        return rows
 
-    def _metrics(self, state, part):
-        metrics = {"train": state.train_metrics, "val": state.valid_metrics}[part]
-        if metrics is None or id(state) in self.errors:
-            return {}
-        values = {}
-        self._each([state], lambda state: values.update(metrics.compute()))
-        return {f"{part}_{name}": value.item() for name, value in values.items()}
+
+class _Compute(NamedTuple):
+    """Adds the metrics of one part of the data to a member's row of the history."""
+
+    metrics: MetricSet
+    part: str
+    row: dict
+
+    def __call__(self, state):
+        for name, value in self.metrics.compute().items():
+            self.row[f"{self.part}_{name}"] = value.item()
 
 
 class _Record(NamedTuple):

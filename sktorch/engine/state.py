@@ -145,6 +145,13 @@ class FitState:
         stages += [partial(hook, self) for hook in self.hooks["on_gradients"]]
         return stages
 
+    def drop_callbacks(self, kind):
+        """Do without the callbacks of a class; return them."""
+        dropped = [callback for callback in self.callbacks if isinstance(callback, kind)]
+        self.callbacks = [callback for callback in self.callbacks if callback not in dropped]
+        self.hooks = {hook: overriding(self.callbacks, hook) for hook in HOOKS}
+        return dropped
+
     def follow_average(self, average):
         """Evaluate and end with the weights of ``average``, updated after each step."""
         self.average = average

@@ -15,11 +15,16 @@ from joblib import register_parallel_backend
 from joblib.parallel import ParallelBackendBase
 
 from sktorch.engine import loop
+from sktorch.engine.memory import available_bytes, bytes_of
 from sktorch.engine.stacked import run_together
 
 __all__ = ["SktorchBackend", "run"]
 
+# Tasks that may be begun and unfinished where ``n_jobs`` does not say.
 _MOST_ALIVE = 256
+
+# Share of the memory that is available which they may take.
+_MEMORY_SHARE = 0.5
 _here = threading.local()
 
 
@@ -52,6 +57,7 @@ class Meeting:
         self.training = False
         self.guests = []
         self.pools = []
+        self.most_alive = _MOST_ALIVE
         self.is_cancelled = False
         self.warned = set()
 
@@ -100,6 +106,7 @@ class Meeting:
         with self.changed:
             self._check()
             self.guests.append(guest)
+            self.most_alive = min(self.most_alive, _affordable(state))
         with self.idle(), self.changed:
             self.changed.wait_for(lambda: guest.is_done or self.is_cancelled)
         if guest.error is not None:
@@ -145,6 +152,15 @@ class Meeting:
             self.changed.notify_all()
 
 
+def _affordable(state):
+    """Return how many fits like this one there is memory for."""
+    available = available_bytes(state.device)
+    if available is None:
+        return _MOST_ALIVE
+    # Each task has the data once more, as it was before it was placed.
+    return max(2, int(_MEMORY_SHARE * available / (2 * bytes_of(state))))
+
+
 def _copied(error):
     own = RuntimeError(f"training together failed: {type(error).__name__}: {error}")
     own.__cause__ = error
@@ -163,8 +179,8 @@ class _Guest:
 class SktorchBackend(ParallelBackendBase):
     """Trains the fits of many tasks as one: ``joblib.parallel_config(backend="sktorch")``.
 
-    ``n_jobs`` is how many tasks may be begun and unfinished, each with its data and its net: 2 or
-    more. Unset or -1, it is 256.
+    ``n_jobs`` is how many tasks may be begun and unfinished, each with its data and its net. Unset
+    or -1, it is as many as half of the memory holds, and at most 256; with 1 nothing is stacked.
     """
 
     default_n_jobs = -1
@@ -266,7 +282,7 @@ class _Pool:
         meeting = self.meeting
         while (
             len(self.tasks) > self.starting
-            and self.alive < self.n_alive
+            and self.alive < min(self.n_alive, meeting.most_alive)
             and meeting.busy + sum(pool.starting for pool in meeting.pools) < meeting.most_busy
         ):
             self.alive += 1

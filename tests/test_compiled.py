@@ -1,0 +1,258 @@
+"""compile=True: the results of the plain step, in fewer microseconds."""
+
+import threading
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import make_classification, make_regression
+from sklearn.model_selection import GridSearchCV
+from torch import nn
+
+from sktorch import TorchClassifier, TorchRegressor
+from sktorch.engine import compiled
+from sktorch.losses import LOSSES
+
+X, Y = make_classification(150, 6, n_informative=4, random_state=0)
+X_VALUES, VALUES = make_regression(150, 6, n_targets=2, noise=5.0, random_state=0)
+SETTINGS = {
+    "dtype": "float64",
+    "batch_size": 32,
+    "max_epochs": 4,
+    "net__hidden_layer_sizes": (8,),
+    "random_state": 0,
+}
+
+
+class Normed(nn.Module):
+    """Batch norm, dropout and a frozen layer."""
+
+    def __init__(self, n_features_in, n_outputs):
+        super().__init__()
+        self.frozen = nn.Linear(n_features_in, 8).requires_grad_(False)
+        self.inner = nn.Linear(8, 8, bias=False)
+        self.norm = nn.BatchNorm1d(8)
+        self.drop = nn.Dropout(0.3)
+        self.last = nn.Linear(8, n_outputs)
+
+    def forward(self, x):
+        return self.last(self.drop(torch.relu(self.norm(self.inner(self.frozen(x))))))
+
+
+def assert_same_fit(plain, fast):
+    ours, theirs = plain.net_.state_dict(), fast.net_.state_dict()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-9, atol=1e-9)
+    drop = {"columns": "epoch_time"}
+    np.testing.assert_allclose(
+        fast.history_.drop(**drop), plain.history_.drop(**drop), rtol=1e-9, atol=1e-9
+    )
+
+
+def both(estimator, *data, **fitted):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = estimator.set_params(compile=False).fit(*data, **fitted)
+        plain = Fitted(plain.net_, plain.history_)
+        fast = estimator.set_params(compile=True).fit(*data, **fitted)
+    return plain, fast
+
+
+class Fitted(NamedTuple):
+    """What a fit left, before the estimator is fitted again."""
+
+    net_: nn.Module
+    history_: pd.DataFrame
+
+
+CASES = {
+    "adam": {},
+    "sgd, nesterov, decay, l1, accumulated penalties": {
+        "optimizer": "sgd",
+        "optimizer__momentum": 0.9,
+        "optimizer__nesterov": True,
+        "weight_decay": {"*bias": 0.1, "*": 1e-2},
+        "l1": 1e-3,
+        "l2": 1e-2,
+    },
+    "rmsprop, a schedule by steps, clipping": {
+        "optimizer": "rmsprop",
+        "optimizer__centered": True,
+        "optimizer__momentum": 0.5,
+        "lr_scheduler": "onecycle",
+        "grad_clip_norm": 0.05,
+    },
+    "adamw, averaged weights, early stopping, metrics": {
+        "optimizer": "adamw",
+        "optimizer__amsgrad": True,
+        "weight_decay": 0.1,
+        "ema_decay": 0.9,
+        "early_stopping": True,
+        "metrics": ["accuracy"],
+        "class_weight": "balanced",
+    },
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_compiled_fit_ends_where_the_plain_one_ends(case):
+    assert_same_fit(*both(TorchClassifier(**SETTINGS, **CASES[case]), X, Y))
+
+
+def test_batch_norm_dropout_and_frozen_layers_are_those_of_the_plain_step():
+    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
+    torch.manual_seed(0)
+    assert_same_fit(*both(TorchClassifier(Normed, **settings), X, Y))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_compiles_or_says_why_not(loss):
+    values = "values" in LOSSES[loss].targets
+    data = (X_VALUES, VALUES - VALUES.min() + 1) if values else (X, Y)
+    if loss == "kl_div":
+        data = X_VALUES, np.tile([0.25, 0.75], (150, 1))
+    estimator = (TorchRegressor if values else TorchClassifier)(loss=loss, **SETTINGS)
+    if loss == "adaptive_log_softmax":
+        estimator.set_params(compile=True)
+        with pytest.warns(UserWarning, match="loss has weights of its own"):
+            estimator.fit(*data)
+        return
+    assert_same_fit(*both(estimator, *data))
+
+
+def test_sample_weights_are_those_of_the_plain_step():
+    weight = np.random.default_rng(0).uniform(0, 2, len(X))
+    assert_same_fit(*both(TorchClassifier(**SETTINGS), X, Y, weight))
+
+
+def test_partial_fit_goes_on_with_the_optimizer_of_the_epochs_before():
+    plain, fast = (TorchClassifier(compile=c, **SETTINGS) for c in (False, True))
+    for _ in range(3):
+        plain.partial_fit(X, Y, classes=[0, 1])
+        fast.partial_fit(X, Y, classes=[0, 1])
+    assert_same_fit(plain, fast)
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """Count how often something is compiled."""
+    compiled._programs.clear()
+    calls = []
+    original = compiled.compile_graph
+
+    def compile_graph(*args):
+        calls.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(compiled, "compile_graph", compile_graph)
+    return calls
+
+
+def test_folds_and_candidates_that_differ_in_numbers_share_one_program(count):
+    grid = {"lr": [1e-3, 1e-2], "weight_decay": [0.01, 0.1], "loss__gamma": [0.5, 2.0]}
+    estimator = TorchClassifier(loss="focal", compile=True, **SETTINGS)
+    search = GridSearchCV(estimator, grid, cv=3, refit=False)
+    scores = search.fit(X, Y).cv_results_["mean_test_score"]
+    assert len(count) == 1
+    plain = GridSearchCV(estimator.set_params(compile=False), grid, cv=3, refit=False).fit(X, Y)
+    np.testing.assert_array_equal(scores, plain.cv_results_["mean_test_score"])
+
+
+def test_auto_compiles_only_what_it_pays_for(count):
+    TorchClassifier(compile="auto", **SETTINGS).fit(X, Y)
+    assert not count
+
+
+class Branching(nn.Module):
+    """Takes another way for other values."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 2)
+
+    def forward(self, x):
+        y = self.layer(x)
+        return y if y.sum() > 0 else 2 * y
+
+
+class Counting(Branching):
+    """Holds what it has seen outside its buffers."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.layer(x) / self.calls**0.1
+
+
+class Noisy(Branching):
+    """Draws numbers where torch does not."""
+
+    def forward(self, x):
+        return self.layer(x) + float(np.random.rand())
+
+
+@pytest.mark.parametrize(
+    ("net", "settings", "reason"),
+    [
+        (Branching, {}, "compile"),
+        (Counting, {}, "changes its attributes"),
+        (Noisy, {}, "random numbers of Python or numpy"),
+        ("mlp", {"optimizer": "lbfgs"}, "LBFGS is none of"),
+        ("mlp", {"optimizer": "nadam"}, "NAdam is none of"),
+        ("mlp", {"optimizer": "adam", "optimizer__maximize": True}, "optimizer__maximize"),
+        ("mlp", {"grad_accumulation_steps": 2}, "grad_accumulation_steps"),
+    ],
+)
+def test_what_cannot_be_compiled_runs_plainly_with_one_warning(net, settings, reason):
+    common = {k: v for k, v in SETTINGS.items() if net == "mlp" or not k.startswith("net__")}
+    settings = {**common, **settings, "max_epochs": 2}
+    with pytest.warns(UserWarning, match="compile=True") as caught:
+        fast = TorchClassifier(net, compile=True, **settings).fit(X, Y)
+    assert len(caught) == 1
+    assert reason in str(caught[0].message) or net is Branching
+    if net not in (Counting, Noisy):  # these depend on how often they are tried out
+        assert_same_fit(TorchClassifier(net, **settings).fit(X, Y), fast)
+
+
+def test_without_a_compiler_the_plain_step_runs(monkeypatch):
+    from torch._inductor import config
+
+    compiled._programs.clear()
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(config, "fx_graph_cache", False)
+    estimator = TorchClassifier(**{**SETTINGS, "net__hidden_layer_sizes": (7,)})
+    plain = estimator.fit(X, Y).net_.state_dict()
+    with pytest.warns(UserWarning, match="compile=True: this fit runs the plain step"):
+        fast = estimator.set_params(compile=True).fit(X, Y).net_.state_dict()
+    for name, tensor in plain.items():
+        assert torch.equal(tensor, fast[name])
+
+
+@pytest.mark.slow
+def test_worker_processes_compile_too():
+    search = GridSearchCV(
+        TorchClassifier(compile=True, **SETTINGS), {"lr": [1e-3, 1e-2]}, cv=2, n_jobs=2, refit=False
+    )
+    fast = search.fit(X, Y).cv_results_["mean_test_score"]
+    search.set_params(estimator__compile=False)
+    np.testing.assert_array_equal(fast, search.fit(X, Y).cv_results_["mean_test_score"])
+
+
+def test_a_fit_leaves_the_number_of_threads_as_it_was():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        seen = []
+        TorchClassifier(**SETTINGS).fit(X, Y)
+        later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert torch.get_num_threads() == 2
+        assert seen == [2]
+    finally:
+        torch.set_num_threads(before)
