@@ -1,6 +1,7 @@
 """X in every form gives what the same rows give as a plain array."""
 
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -364,3 +365,28 @@ def test_callbacks_of_skorch_see_a_dataset():
     assert clf.history_["seen"].equals(plain.history_["seen"])
     with pytest.raises(ValueError, match=r"callbacks: those of skorch need X and y side by side"):
         classifier(callbacks=[scoring]).fit(Iterated())
+
+
+@pytest.mark.parametrize(
+    ("free", "kind", "words"),
+    [
+        (10**12, "resident", r"X takes 0.31 MB on cpu, of 1,000,000 MB free"),
+        (10**5, "streamed", r"X takes 0.31 MB on cpu, of 0.1 MB free"),
+        (None, "resident", r"cpu does not tell how much memory is free"),
+    ],
+)
+def test_where_data_lies_goes_by_the_memory_that_is_free(free, kind, words, monkeypatch):
+    monkeypatch.setattr("sktorch.engine.source.available_bytes", lambda device: free)
+    X = DIGITS.astype(np.float64)
+    clf = TorchClassifier(
+        dtype="float64", early_stopping=False, max_epochs=2, random_state=0, batch_size=50
+    )
+    assert clf.fit(X, LABELS).data_source_ == (
+        "resident",
+        "X lies in the memory of cpu as the net takes it",
+    )
+    plain = clf.predict_proba(X)
+    clf.fit(X.astype(np.float32), LABELS)
+    assert clf.data_source_.kind == kind
+    assert re.fullmatch(words, clf.data_source_.reason)
+    np.testing.assert_allclose(clf.predict_proba(X), plain, rtol=1e-4)

@@ -54,9 +54,9 @@ def choose_source(X, wanted, dtypes, device):
         for name, part in leaves(x)
         if not _lies_there(part, kinds[name], device)
     )
-    free = available_bytes(device)
     if needed == 0:
         return DataSource("resident", f"X lies in the memory of {device.type} as the net takes it")
+    free = available_bytes(device)
     if free is None:
         return DataSource("resident", f"{device.type} does not tell how much memory is free")
     words = f"X takes {_megabytes(needed)} on {device.type}, of {_megabytes(free)} free"
