@@ -30,7 +30,7 @@ from sktorch.engine.randomness import RandomStream
 from sktorch.engine.source import DataSource
 from sktorch.interop.accelerate import join
 from sktorch.interop.foreign import prepare_callbacks
-from sktorch.interop.joblib import run
+from sktorch.interop.meeting import run
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
 from sktorch.metrics import named_metrics
 from sktorch.objective import decoder_of

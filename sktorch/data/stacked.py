@@ -41,7 +41,7 @@ def stacked_batches(parts):
 
     Parameters
     ----------
-    parts : list of Resident
+    parts : list of Resident or None
         Of samples of one shape and dtype; all with weights or none. Their sizes may differ: parts
         whose batch is of another size, or that have no more, are in a batch of their own, or in
         none.
@@ -54,20 +54,37 @@ def stacked_batches(parts):
         With an axis of members before that of samples; ``total`` has shape (n_members,) where there
         are weights.
     """
+    parts = [part or _Nothing(parts) for part in parts]
     orders = _shared([part.draw_order() for part in parts])
     starts = [_starts(part.sizes) for part in parts]
     row_bytes = sum(t[:1].nbytes for t in (parts[0].x, parts[0].y))
-    per_step = len(parts) * max(part.sizes[0] for part in parts) * max(1, row_bytes)
+    per_step = len(parts) * max(max(part.sizes, default=0) for part in parts) * max(1, row_bytes)
     stride = max(1, _GATHERED_BYTES // per_step)
-    for first in range(0, max(map(len, starts)) - 1, stride):
+    n_steps = max(len(part.sizes) for part in parts)
+    for first in range(0, n_steps, stride):
         bounds = [[s[min(k, len(s) - 1)] for k in (first, first + stride)] for s in starts]
         x, y, weight = (_gathered(parts, orders, bounds, name) for name in ("x", "y", "weight"))
-        for step in range(first, first + stride):
+        for step in range(first, min(first + stride, n_steps)):
             for members, size in _runs(parts, step):
                 start = starts[members.start][step] - bounds[members.start][0]
                 rows = (members, slice(start, start + size))
                 weights = None if weight is None else weight[rows]
                 yield members, Batch(x[rows], y[rows], weights, total_of(weights, size))
+
+
+class _Nothing:
+    """No rows, of the kind of others."""
+
+    generator = None
+    sizes = ()
+
+    def __init__(self, parts):
+        like = next(part for part in parts if part is not None)
+        self.x, self.y = like.x[:0], like.y[:0]
+        self.weight = None if like.weight is None else like.weight[:0]
+
+    def draw_order(self):
+        return None
 
 
 def _shared(orders):
@@ -113,8 +130,10 @@ def _gathered(parts, orders, bounds, name):
         same = done.setdefault((id(source), id(order), start, stop), into)
         if same is not into:
             into.copy_(same)
+        elif stop == start:
+            continue
         elif order is None:
             into[: stop - start] = source[start:stop]
-        elif stop > start:
+        else:
             torch.index_select(source, 0, order[start:stop], out=into[: stop - start])
     return gathered

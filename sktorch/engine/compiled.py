@@ -49,6 +49,7 @@ class CompiledStep:
             self.numbers = Numbers(step, [state])
             self.tensors = [*step.tensors(state), self.numbers.table, self.numbers.loss]
             try:
+                self.step = step
                 self.program = program_of(step, state, self.tensors, batch, only_known)
                 break
             except CannotCompileError:
@@ -56,6 +57,10 @@ class CompiledStep:
                     raise
         # Torch's schedulers warn where they are stepped before the optimizer was.
         state.optimizer._opt_called = True
+
+    def serves(self, state):
+        """Whether it still computes with what ``state`` holds; a callback may have changed that."""
+        return self.step.holds(state, self.tensors[:-2])
 
     def __call__(self, state, batches):
         """Update the net once; see ``train_step``."""
@@ -133,7 +138,7 @@ def _key(step, state, inputs, batch):
         structure(state.net),
         structure(state.objective.key),
         step.update.kind,
-        (step.penalised, step.clips, step.stacked, *step.names),
+        (step.uses, step.stacked, *step.names),
         (constants, type(state.precision), state.device, torch.get_num_threads()),
         tuple((tuple(t.shape), t.stride(), t.dtype) for t in tensors),
     )

@@ -11,20 +11,18 @@ from sktorch.engine.structure import structure
 from sktorch.engine.updates import find_update
 from sktorch.specs import describe
 
-__all__ = ["PROBE_ROWS", "refusal"]
+__all__ = ["PROBE_ROWS", "refusal", "refusal_of_forward", "refusal_of_settings"]
 
 PROBE_ROWS = 8
 
 
 def refusal(state):
     """Return why ``FunctionalStep`` cannot stand in for the plain step of a fit, or ""."""
-    for reason in (_of_settings, _of_forward):
-        if text := reason(state):
-            return text
-    return ""
+    return refusal_of_settings(state) or refusal_of_forward(state)
 
 
-def _of_settings(state):
+def refusal_of_settings(state):
+    """Return which setting is in the way, or ""."""
     name = describe(type(state.optimizer))
     update = find_update(state.optimizer)
     if update is None:
@@ -52,8 +50,8 @@ def _of_settings(state):
     return ""
 
 
-def _of_forward(state):
-    """Try a step on copies of a few rows, and leave everything as it was."""
+def refusal_of_forward(state):
+    """Return what is in the way of a step on a few rows, or ""; all is left as it was."""
     name = type(state.net).__name__
     buffers = [buffer for module in state.modules for buffer in module.buffers()]
     kept = [buffer.clone() for buffer in buffers]

@@ -2,13 +2,31 @@
 
 from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch.func import functional_call, grad_and_value, vmap
 
 from sktorch.engine.updates import find_update
 
-__all__ = ["FunctionalStep", "Numbers"]
+__all__ = ["FunctionalStep", "Numbers", "Uses"]
+
+
+class Uses(NamedTuple):
+    """Which parts of a step a fit has."""
+
+    penalties: bool
+    clipping: bool
+    momentum: bool
+
+    @classmethod
+    def of(cls, *states):
+        """Return what any of some fits uses."""
+        return cls(
+            penalties=any(state.penalty is not None for state in states),
+            clipping=any(state.clip_norm is not None for state in states),
+            momentum=any(find_update(state.optimizer).has_momentum for state in states),
+        )
 
 
 class FunctionalStep:
@@ -25,8 +43,8 @@ class FunctionalStep:
         What to call; by default the net of ``state``.
     stacked : bool, default=False
         Whether each tensor has a leading axis of members.
-    penalised, clips : bool, optional
-        Whether there are penalties, and a norm to clip at; by default as in ``state``.
+    uses : Uses, optional
+        By default what ``state`` uses; more does no harm.
     tensor_numbers : bool, default=True
         Whether arguments of the loss are tensors; some of torch's losses take floats only.
     """
@@ -37,8 +55,7 @@ class FunctionalStep:
         *,
         net=None,
         stacked=False,
-        penalised=None,
-        clips=None,
+        uses=None,
         tensor_numbers=True,
     ):
         self.net = state.net if net is None else net
@@ -46,8 +63,8 @@ class FunctionalStep:
         self.precision = state.precision
         self.update = find_update(state.optimizer)
         self.stacked = stacked
-        self.penalised = state.penalty is not None if penalised is None else penalised
-        self.clips = state.clip_norm is not None if clips is None else clips
+        self.uses = uses or Uses.of(state)
+        self.update.has_momentum = self.uses.momentum
         self.numbers = list(state.objective.numbers) if tensor_numbers else []
         self.names = list(state.names)
         self.buffers = [name for name, _ in state.net.named_buffers()]
@@ -79,15 +96,28 @@ class FunctionalStep:
         for own, tensor in zip(self._held(state), tensors, strict=True):
             own.data = tensor
 
+    def set_free(self, state, tensors):
+        """Let ``state`` hold copies of those of the tensors that it holds."""
+        for own, tensor in zip(self._held(state), tensors, strict=True):
+            if own.data_ptr() == tensor.data_ptr():
+                own.data = tensor.clone()
+
+    def holds(self, state, tensors):
+        """Whether ``state`` still holds these tensors, and trains the parameters it did."""
+        held = zip(self._held(state), tensors, strict=True)
+        return all(p.requires_grad for p in state.parameters) and all(
+            own.data_ptr() == tensor.data_ptr() for own, tensor in held
+        )
+
     def table(self, state):
         """Return the numbers of each parameter: lists, one for each row of the table."""
         groups = [group for group in state.optimizer.param_groups for _ in group["params"]]
         rows = [list(row) for row in zip(*map(self.update.numbers, groups), strict=True)]
-        if self.penalised:
+        if self.uses.penalties:
             for pairs in ("l1", "l2"):
                 strengths = {id(p): s for p, s in getattr(state.penalty, pairs, ())}
                 rows.append([strengths.get(id(p), 0.0) for p in state.parameters])
-        if self.clips:
+        if self.uses.clipping:
             limit = float("inf") if state.clip_norm is None else state.clip_norm
             rows.append([limit] * len(groups))
         return rows
@@ -125,12 +155,12 @@ class FunctionalStep:
         for buffer, after in zip(buffers, moved, strict=True):
             buffer.copy_(after)
         numbers = [self._numbers(table, k, p) for k, p in enumerate(parameters)]
-        if self.penalised:
+        if self.uses.penalties:
             gradients = [
                 g + n.pop("l2") * p + n.pop("l1") * p.sign()
                 for g, n, p in zip(gradients, numbers, parameters, strict=True)
             ]
-        if self.clips:
+        if self.uses.clipping:
             limits = [n.pop("clip") for n in numbers]
             gradients = self._clipped(gradients, limits)
         n_slots = len(self.update.slot_names())
@@ -168,8 +198,8 @@ class FunctionalStep:
 
     def _numbers(self, table, k, parameter):
         """Return the numbers of parameter ``k`` by name, in a shape that broadcasts over it."""
-        names = [*self.update.names, *(["l1", "l2"] if self.penalised else [])]
-        names += ["clip"] if self.clips else []
+        names = [*self.update.names, *(["l1", "l2"] if self.uses.penalties else [])]
+        names += ["clip"] if self.uses.clipping else []
         columns = table[..., k]
         if self.stacked:
             columns = columns.reshape(len(names), -1, *[1] * (parameter.ndim - 1))

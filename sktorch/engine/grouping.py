@@ -1,6 +1,8 @@
 """Which fits can train as one, and why others cannot."""
 
-from operator import length_hint
+import copy
+import warnings
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -8,12 +10,13 @@ from torch.func import vmap
 
 from sktorch.callbacks import ProgressBar
 from sktorch.data.batches import Resident
-from sktorch.engine.eligibility import refusal
+from sktorch.engine.eligibility import PROBE_ROWS, refusal_of_forward, refusal_of_settings
+from sktorch.engine.functional import FunctionalStep, Numbers
 from sktorch.engine.structure import structure
 from sktorch.engine.threads import forward_flops
 from sktorch.engine.updates import find_update
 
-__all__ = ["group", "why_alone"]
+__all__ = ["Kind", "differences", "group", "why_alone"]
 
 # Operations of one net in the forward of a batch above which a CPU gains nothing by more of them.
 _WIDE_FLOPS = 2e7
@@ -22,47 +25,72 @@ _WIDE_FLOPS = 2e7
 _UNMAPPED = (nn.RNNBase, nn.RNNCellBase)
 
 
+class Kind(NamedTuple):
+    """What is equal for fits that can be members of one stack."""
+
+    net: tuple
+    loss: tuple
+    optimizer: tuple
+    execution: tuple
+    data: tuple
+    batch_size: int | None
+    setting: str
+
+
 def group(states):
-    """Sort fits by what must be equal for them to train as one.
+    """Sort fits by their kind.
 
     Returns
     -------
-    groups : list of list of FitState
+    groups : dict of Kind to list of FitState
+        The key of a fit that cannot even be looked at is another.
     """
     groups = {}
     for state in states:
-        groups.setdefault(kind_of(state), []).append(state)
-    return list(groups.values())
+        try:
+            kind = kind_of(state)
+        except Exception:
+            kind = id(state)  # its own training will say what is wrong with it
+        groups.setdefault(kind, []).append(state)
+    return groups
 
 
 def kind_of(state):
-    """Return what is equal for fits that can be members of one stack."""
-    numbers = tuple(state.objective.numbers.items())
-    update = find_update(state.optimizer)
-    parts = [state.train, *([] if state.valid is None else [state.valid])]
-    return (
-        structure(state.net),
-        structure(state.objective.key),
-        () if _maps_numbers(state) else numbers,
-        type(state.optimizer) if update is None else update.kind,
-        tuple(state.names),
-        (type(state.precision), state.device, state.is_random, state.compile),
-        tuple(_kind_of_data(part) for part in parts),
+    """Return the kind of a fit; ``setting`` is one for which it cannot be in a stack, or ""."""
+    setting = _refusal_of_callbacks(state) or refusal_of_settings(state)
+    if not setting and not isinstance(state.valid, Resident | None):
+        setting = "the validation data is streamed"
+    if setting:
+        # Nothing to look into then, and not all of it may be there.
+        return Kind(type(state.net), (), (), (), (), None, setting)
+    numbers = () if _maps_numbers(state) else tuple(state.objective.numbers.items())
+    return Kind(
+        net=structure(state.net),
+        loss=(structure(state.objective.key), numbers),
+        optimizer=(find_update(state.optimizer).kind, *state.names),
+        execution=(type(state.precision), state.device, state.is_random, state.compile),
+        data=_kind_of_data(state),
         # A single batch may be of any size.
-        state.train.sizes[0] if length_hint(state.train, 2) > 1 else None,
-        "" if update is not None else id(state),
+        batch_size=state.train.sizes[0] if len(state.train) > 1 else None,
+        setting="",
     )
 
 
-def _kind_of_data(part):
-    if not _is_one_tensor(part):
-        return type(part)
-    tensors = (part.x, part.y, part.weight)
-    return tuple(None if t is None else (tuple(t.shape[1:]), t.dtype) for t in tensors)
+def differences(kinds):
+    """Return the names of what differs between kinds."""
+    return [
+        name
+        for name, values in zip(Kind._fields, zip(*kinds, strict=True), strict=True)
+        if len({*values}) > 1
+    ]
 
 
-def _is_one_tensor(part):
-    return isinstance(part, Resident) and isinstance(part.x, torch.Tensor)
+def _kind_of_data(state):
+    parts = (state.train, state.valid)
+    weighted = [part is not None and part.weight is not None for part in parts]
+    samples = [(tuple(t.shape[1:]), t.dtype) for t in (state.train.x, state.train.y)]
+    # Fits without validation data are of the kind of those whose validation has no weights.
+    return *samples, *weighted
 
 
 def _maps_numbers(state):
@@ -79,7 +107,7 @@ def _maps_numbers(state):
 
     state.net.eval()
     with torch.no_grad(), state.stream.undone():
-        y_pred = state.forward(batch.x)
+        y_pred = state.net(batch.x)
         try:
             vmap(loss, (0, None))(values, y_pred)
         except Exception:
@@ -87,23 +115,42 @@ def _maps_numbers(state):
     return True
 
 
-def why_alone(state):
-    """Return why fits like this one are trained one by one, or ""."""
+def _refusal_of_callbacks(state):
+    for hook in ("on_batch_begin", "on_batch_end"):
+        for call in state.hooks[hook]:
+            callback = getattr(call, "__self__", call)
+            if not isinstance(callback, ProgressBar):
+                return f"callback {type(callback).__name__} runs at each batch"
+    return ""
+
+
+def _refusal_of_mapping(state):
+    """Map the step over two copies of a fit, and return what torch says of that, or ""."""
+    net = copy.deepcopy(state.net)
+    net.train()
+    step = FunctionalStep(state, net=net, stacked=True, tensor_numbers=False)
+    tensors = [torch.stack([tensor, tensor]) for tensor in step.tensors(state)]
+    numbers = Numbers(step, [state, state])
+    head = state.train.head(PROBE_ROWS)
+    parts = [torch.stack([p, p]) if isinstance(p, torch.Tensor) else p for p in head]
+    with warnings.catch_warnings(record=True) as caught, state.stream.undone():
+        warnings.simplefilter("always")
+        step(tensors, numbers.table, numbers.loss, *parts)
+    # One of them is that an operation would be mapped by a loop.
+    return str(caught[0].message).split(". ")[0] if caught else ""
+
+
+def why_alone(kind, state):
+    """Return why fits of a kind are trained one by one, or ""; ``state`` is one of them."""
+    if not isinstance(kind, Kind):
+        return ""
+    if kind.setting:
+        return kind.setting
     for name, module in state.net.named_modules():
         if isinstance(module, _UNMAPPED):
             return f"net has a layer {type(module).__name__} ({name or 'the net itself'})"
-    watching = [
-        type(callback).__name__
-        for hook in ("on_batch_begin", "on_batch_end")
-        for callback in (call.__self__ for call in state.hooks[hook])
-        if not isinstance(callback, ProgressBar)
-    ]
-    if watching:
-        return f"callback {watching[0]} runs at each batch"
-    if reason := refusal(state):
+    if reason := refusal_of_forward(state) or _refusal_of_mapping(state):
         return reason
-    if state.valid is not None and not _is_one_tensor(state.valid):
-        return "the validation data is streamed"
     if state.device.type == "cpu" and forward_flops(state) > _WIDE_FLOPS:
         return (
             f"net {type(state.net).__name__} is so wide that a CPU is busy with one at a time, and "

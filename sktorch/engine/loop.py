@@ -19,6 +19,7 @@ __all__ = [
     "check_weights",
     "end",
     "end_epoch",
+    "go_on",
     "gradients",
     "groups_of",
     "run",
@@ -38,11 +39,21 @@ def run(state):
     with aborting(state), using_threads(threads_for(state)):
         begin(state)
         while state.epochs_left:
-            plan_step(state)
             begin_epoch(state)
-            started = time.perf_counter()
-            losses = compute_epoch(state)
-            end_epoch(state, losses, time.perf_counter() - started)
+            run_epoch(state)
+        end(state)
+    check_weights(state)
+
+
+def go_on(state):
+    """Run the epoch that has begun, and what is left of a fit."""
+    with aborting(state), using_threads(threads_for(state)):
+        for module in state.modules:
+            module.train()
+        run_epoch(state)
+        while state.epochs_left:
+            begin_epoch(state)
+            run_epoch(state)
         end(state)
     check_weights(state)
 
@@ -70,6 +81,14 @@ def begin_epoch(state):
     state.epoch += 1
     notify(state, "on_epoch_begin")
     state.rates = state.learning_rates()
+
+
+def run_epoch(state):
+    """Run the epoch that has begun, and record it."""
+    plan_step(state)
+    started = time.perf_counter()
+    values = compute_epoch(state)
+    end_epoch(state, values, time.perf_counter() - started)
 
 
 def compute_epoch(state):

@@ -6,6 +6,7 @@ import warnings
 
 from sktorch.engine.compiled import CannotCompileError, CompiledStep
 from sktorch.engine.eligibility import refusal
+from sktorch.engine.step import train_step
 from sktorch.specs import user_level
 
 __all__ = ["plan_stack", "plan_step"]
@@ -32,6 +33,8 @@ def plan_step(state):
     "auto" takes a program that is there already, and decides on a new one after the first epoch,
     when it knows what a plain step costs.
     """
+    if isinstance(state.step, CompiledStep) and not state.step.serves(state):
+        state.step = train_step
     if not state.compile:
         return
     asked, begins = state.compile, not state.history.rows

@@ -6,7 +6,7 @@ import torch
 
 from sktorch.data.stacked import stacked_batches
 from sktorch.engine.compiled import program_of, tensors_of
-from sktorch.engine.functional import FunctionalStep, Numbers
+from sktorch.engine.functional import FunctionalStep, Numbers, Uses
 
 __all__ = ["Stack"]
 
@@ -53,8 +53,7 @@ class Stack:
             first,
             net=net,
             stacked=True,
-            penalised=any(state.penalty is not None for state in states),
-            clips=any(state.clip_norm is not None for state in states),
+            uses=Uses.of(*states),
             tensor_numbers=len({*map(_loss_numbers, states)}) > 1,
         )
         held = [self.step.tensors(state) for state in self.lanes]
@@ -76,7 +75,7 @@ class Stack:
         left = {*map(id, leaving)}
         for index, state in enumerate(self.lanes):
             if id(state) in left:
-                self.step.place(state, [tensor[index].clone() for tensor in self.tensors])
+                self.step.set_free(state, [tensor[index] for tensor in self.tensors])
                 self.lanes[index] = _shadow(state)
         self.members = [state for state in self.members if id(state) not in left]
         # A program is for as many lanes as it was compiled for.
@@ -87,6 +86,15 @@ class Stack:
             self.lanes = [self.lanes[index] for index in kept]
             self.tensors = [tensor[kept] for tensor in self.tensors]
             self._attach()
+
+    def departing(self):
+        """Return members that no longer hold what is the stack's, since a callback saw to it."""
+        return [
+            state
+            for index, state in enumerate(self.lanes)
+            if any(state is member for member in self.members)
+            and not self.step.holds(state, [tensor[index] for tensor in self.tensors])
+        ]
 
     def compile(self, only_known=False):
         """Compile the step of all lanes for full batches; raise ``CannotCompileError``."""

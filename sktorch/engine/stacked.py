@@ -11,7 +11,7 @@ from torch import nn
 
 from sktorch.callbacks import ProgressBar, StackProgress
 from sktorch.data.stacked import share_rows
-from sktorch.engine.grouping import group, why_alone
+from sktorch.engine.grouping import Kind, differences, group, why_alone
 from sktorch.engine.loop import (
     aborting,
     begin,
@@ -19,6 +19,7 @@ from sktorch.engine.loop import (
     check_weights,
     end,
     end_epoch,
+    go_on,
     gradients,
     run,
 )
@@ -90,22 +91,28 @@ def run_together(states, warn, check=lambda: None):
 def plan_work(states, n_threads, warn):
     """Return the stacks to train, and the fits that are trained alone."""
     works = []
-    for alike in group(states):
-        if len(alike) == 1:
-            works.append(Work(alike, stacked=False))
-            continue
-        try:
-            reason = why_alone(alike[0])
-        except Exception as error:
-            reason = _words(error)
+    groups = group(states)
+    for kind, alike in groups.items():
+        reason = "" if len(states) == 1 else _why_alone(kind, alike[0])
         if reason:
             warn(reason)
+        if reason or len(alike) == 1:
             works += [Work([state], stacked=False) for state in alike]
-            continue
-        size = _stack_size(alike, n_threads)
-        parts = [alike[start : start + size] for start in range(0, len(alike), size)]
-        works += [Work(part, stacked=True) for part in parts]
+        else:
+            size = _stack_size(alike, n_threads)
+            parts = [alike[start : start + size] for start in range(0, len(alike), size)]
+            works += [Work(part, stacked=True) for part in parts]
+    kinds = [kind for kind in groups if isinstance(kind, Kind)]
+    if len(states) == len(kinds) > 1 and not any(kind.setting for kind in kinds):
+        warn(f"no two of them have the same {' and '.join(differences(kinds))}")
     return works
+
+
+def _why_alone(kind, state):
+    try:
+        return why_alone(kind, state)
+    except Exception as error:
+        return _words(error)
 
 
 def _stack_size(states, n_threads):
@@ -139,7 +146,7 @@ def _run_stack(states, errors, warn, check, progress):
     """Train fits of one kind as one; where that fails, one by one from the start."""
     starts = [_Start(state) for state in states]
     try:
-        StackedRun(states, errors, check, progress).run()
+        StackedRun(states, errors, warn, check, progress).run()
     except Exception as error:
         check()
         warn(_words(error))
@@ -152,9 +159,10 @@ def _run_stack(states, errors, warn, check, progress):
 class StackedRun:
     """The training loop over a stack: that of ``engine.loop``, for all members at a time."""
 
-    def __init__(self, states, errors, check, progress):
+    def __init__(self, states, errors, warn, check, progress):
         self.states = states
         self.errors = errors
+        self.warn = warn
         self.check = check
         self.progress = progress
 
@@ -169,7 +177,12 @@ class StackedRun:
         while stack.members:
             plan_stack(stack, seconds)
             self._each(stack.members, begin_epoch)
-            stack.release(self._failed(stack))
+            departing = stack.departing()
+            if departing:
+                self.warn("a callback changes which parameters are trained, or replaces them")
+            stack.release(self._failed(stack) + departing)
+            for state in departing:
+                self._each([state], go_on, aborts=False)
             if not stack.members:
                 return
             started = time.perf_counter()
@@ -203,7 +216,7 @@ class StackedRun:
     def _compute_epoch(self, stack):
         """Train and validate; return the losses and metrics of each member, by its id."""
         parts = {"train": stack.train(self.check)}
-        if stack.lanes[0].valid is not None:
+        if any(state.valid is not None for state in stack.lanes):
             parts["val"] = stack.validate()
         # The epoch's only read from the device.
         losses = dict(zip(parts, torch.stack([*parts.values()]).tolist(), strict=True))
@@ -212,6 +225,8 @@ class StackedRun:
             metrics = {"train": state.train_metrics, "val": state.valid_metrics}
             row = rows[id(state)] = {}
             for part in parts:
+                if part == "val" and state.valid is None:
+                    continue
                 row[f"{part}_loss"] = losses[part][lane]
                 if metrics[part] is not None:
                     self._each([state], _Compute(metrics[part], part, row))

@@ -1,5 +1,6 @@
 """What two nets must share to be computed by one program."""
 
+import weakref
 from types import BuiltinFunctionType, FunctionType, MethodType
 
 import numpy as np
@@ -66,6 +67,8 @@ def _structure(value, seen):
         )
     if isinstance(value, list | tuple):
         return type(value), tuple(_structure(item, seen) for item in value)
+    if isinstance(value, weakref.ref):
+        return "ref", _structure(value(), seen)
     if isinstance(value, MethodType):
         return "method", value.__func__, _structure(value.__self__, seen)
     return "object", _Itself(value)

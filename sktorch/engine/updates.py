@@ -26,6 +26,8 @@ class Update:
         The numbers it takes, tensors of float64, in the order of ``numbers``.
     kind : tuple
         Equal for optimizers that differ in these numbers only.
+    has_momentum : bool
+        Whether it keeps a buffer for momentum.
     refusal : str
         Settings that it does not know, or "".
     """
@@ -41,6 +43,7 @@ class Update:
         self.kind = (type(self), *self.flagged.values())
         unknown = [name for name in self.refused if any(group.get(name) for group in groups)]
         unknown += [name for name, values in settings.items() if len({*values}) > 1]
+        self.has_momentum = any(group.get("momentum") for group in groups)
         self.refusal = ", ".join(f"optimizer__{name}" for name in unknown)
 
     def numbers(self, group):
@@ -64,11 +67,11 @@ class Update:
 
 class _SGD(Update):
     names = ("lr", "weight_decay", "momentum")
-    flags = ("nesterov", "momentum")
+    flags = ("nesterov",)
     refused = (*Update.refused, "dampening")
 
     def slot_names(self):
-        return ["momentum_buffer"] if self.flagged["momentum"] else []
+        return ["momentum_buffer"] if self.has_momentum else []
 
     def __call__(self, p, g, slots, lr, weight_decay, momentum):
         lr, weight_decay, momentum = (v.to(p.dtype) for v in (lr, weight_decay, momentum))
@@ -109,10 +112,10 @@ class _Adam(Update):
 
 class _RMSprop(Update):
     names = ("lr", "weight_decay", "momentum", "alpha", "eps")
-    flags = ("centered", "momentum")
+    flags = ("centered",)
 
     def slot_names(self):
-        buffer = ["momentum_buffer"] if self.flagged["momentum"] else []
+        buffer = ["momentum_buffer"] if self.has_momentum else []
         return ["step", "square_avg", *buffer, *(["grad_avg"] if self.flagged["centered"] else [])]
 
     def __call__(self, p, g, slots, lr, weight_decay, momentum, alpha, eps):
@@ -126,7 +129,7 @@ class _RMSprop(Update):
             mean = slots["grad_avg"].lerp_(g, fresh)
             square = square - mean * mean
         g = g / (square.sqrt() + eps)
-        if self.flagged["momentum"]:
+        if self.has_momentum:
             g = slots["momentum_buffer"].mul_(momentum).add_(g)
         p.sub_(lr * g)
 

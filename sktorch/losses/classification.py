@@ -146,7 +146,7 @@ def mean_sce(y_pred, y_true, a=1.0, b=1.0):
 def _log_labels(p, y_true):
     """Return the logarithm of the one-hot labels, clamped."""
     logs = torch.full_like(p, math.log(_FLOOR))
-    return logs.scatter_(1, y_true.unsqueeze(1), 0.0)
+    return logs.scatter(1, y_true.unsqueeze(1), 0.0)
 
 
 def hinge(y_pred, y_true):
