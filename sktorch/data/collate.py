@@ -46,7 +46,8 @@ def collated(samples, numbers, source):
 def _column(values):
     """Return one part of all samples."""
     if isinstance(values[0], np.ndarray):
-        return torch.from_numpy(np.stack(values))
+        # Without their subclass: rows of a memory map are slow to handle.
+        return torch.from_numpy(np.stack([np.asarray(value) for value in values]))
     if isinstance(values[0], np.number):
         return torch.from_numpy(np.array(values))
     return default_collate(list(values))

@@ -1,8 +1,10 @@
 """Batches that are read while a fit runs, some ahead of it."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 import torch
@@ -15,6 +17,9 @@ __all__ = ["Arriving", "Streamed", "prefetched"]
 
 # Chunks that are read ahead of the one in use.
 _AHEAD = 2
+
+# Chunks that are read each way to find which is quicker.
+_TRIED = 6
 
 
 class Streamed(Batches):
@@ -57,6 +62,8 @@ class Streamed(Batches):
         self.most_rows = most_rows
         # Which rows of a batch to read, as a slice for its size; None for all.
         self.part = None
+        # Samples are read by code of the user's, arrays by numpy.
+        self.read = prefetched if most_rows is None else Quickest()
         self._plan = []
         self._readers = None
         if workers:
@@ -86,7 +93,7 @@ class Streamed(Batches):
         self._plan[:] = [where if order is None else order[where] for where, _ in groups]
         if self.part is not None:
             self._plan[:], groups = self._own(self._plan, groups)
-        chunks = self._readers or prefetched(self.load, self._plan)
+        chunks = self._readers or self.read(self.load, self._plan)
         for chunk, (_, sizes) in zip(chunks, groups, strict=True):
             yield from slices(*to_device(chunk, self.device), sizes)
 
@@ -129,6 +136,7 @@ class Arriving:
         self.copies = False
         self.reason = ""
         self._head = None
+        self.read = Quickest()
 
     def __len__(self):
         if self.n_batches is None:
@@ -149,10 +157,36 @@ class Arriving:
     def __iter__(self):
         """Yield the batches of one epoch."""
         n_batches = 0
-        for chunk in prefetched(lambda raw: self.load(*raw), self.batches()):
+        for chunk in self.read(lambda raw: self.load(*raw), self.batches()):
             n_batches += 1
             yield from slices(*to_device(chunk, self.device), [len(chunk[1])])
         self.n_batches = n_batches
+
+
+class Quickest:
+    """Reads chunks ahead in a thread, or as they are needed, by which has been quicker.
+
+    Python code that reads samples keeps other threads waiting, and then a thread of its own costs
+    more than it saves; decoders and disks do not. A few chunks are read each way.
+    """
+
+    def __init__(self):
+        self.way = None
+
+    def __call__(self, load, items):
+        """Yield ``load(item)`` of each item in order."""
+        items, seconds = iter(items), {}
+        for way in (map, prefetched) if self.way is None else ():
+            started = time.perf_counter()
+            n_read = 0
+            for chunk in way(load, islice(items, _TRIED)):
+                n_read += 1
+                yield chunk
+            if n_read < _TRIED:
+                return
+            seconds[way] = time.perf_counter() - started
+        self.way = self.way or min(seconds, key=seconds.get)
+        yield from self.way(load, items)
 
 
 class Reading:
