@@ -13,8 +13,19 @@ plot = ["matplotlib"]
 images = ["pillow"]
 distributed = ["accelerate", "dask", "distributed"]
 safe = ["skops"]
-bench = ["asv", "virtualenv"]
-test = [*bench, *plot, *safe, "hypothesis", "pytest", "rich", "ruff"]
+bench = ["asv", "psutil", "virtualenv"]
+test = [
+    *bench,
+    *plot,
+    *safe,
+    *images,
+    *distributed,
+    "hypothesis",
+    "polars",
+    "pytest",
+    "rich",
+    "ruff",
+]
 
 setup(
     name="sktorch",

@@ -4,9 +4,10 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import nullcontext
 from functools import partial
 from numbers import Integral
+from operator import length_hint
 from typing import NamedTuple
 
 import numpy as np
@@ -16,17 +17,23 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sktorch.callbacks import EarlyStopping, PrintLog, ProgressBar
-from sktorch.data.checks import check_rows, check_X
-from sktorch.data.split import hold_out
+from sktorch.data.checks import check_rows, check_X, tried_on
+from sktorch.data.datasets import is_dataset
+from sktorch.data.encoding import encoded
+from sktorch.data.split import split
 from sktorch.engine.build import build
 from sktorch.engine.evaluation import measure
 from sktorch.engine.inference import outputs
 from sktorch.engine.loop import gradients
 from sktorch.engine.lr_range import lr_range, suggest
 from sktorch.engine.parts import rebuild_objective
+from sktorch.engine.randomness import RandomStream
 from sktorch.engine.shortage import explained_shortage
 from sktorch.engine.snapshot import restore_snapshot
+from sktorch.engine.source import DataSource
+from sktorch.fields import leaves
 from sktorch.fingerprint import Fingerprint
+from sktorch.interop.accelerate import join
 from sktorch.interop.foreign import prepare_callbacks
 from sktorch.interop.meeting import run
 from sktorch.interop.sklearn_callbacks import CallbackSupport, fit_tasks, with_callbacks
@@ -56,6 +63,10 @@ class Seeds(NamedTuple):
         source = np.random.RandomState() if random_state is None else random_state
         return cls(*check_random_state(source).randint(2**31 - 1, size=4).tolist())
 
+    def shared(self, ranks):
+        """Return those of the first process, where several train together."""
+        return self if ranks is None else Seeds(*ranks.first(tuple(self)))
+
 
 class TorchEstimator(Storable, CallbackSupport, FitSettings):
     """What ``TorchClassifier`` and ``TorchRegressor`` share; they add what their y means."""
@@ -83,6 +94,10 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
     def _target_attributes(self, target):
         """Return the fitted attributes that tell of y."""
 
+    @abstractmethod
+    def _knows_target(self):
+        """Return whether nothing need be learned of y before the first epoch."""
+
     _classifies = None
 
     # Fitting ----------------------------------------------------------------------------------
@@ -91,7 +106,7 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
     def fit(
         self,
         X,
-        y,
+        y=None,
         sample_weight=None,
         *,
         X_val=None,
@@ -103,14 +118,20 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features) or (n_samples, ...)
-            Finite numbers. A net that begins with an embedding gets integers as integers.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        X : array-like of shape (n_samples, ...), dict or tuple of them, Dataset or DataLoader
+            Finite numbers: arrays, frames, sparse matrices, tensors, memory maps, and what can be
+            sliced like one. A net that begins with an embedding gets integers as integers. A dict
+            or tuple is for nets with several inputs, by the names or the positions of their
+            arguments. The samples of a Dataset, and the batches of a DataLoader, are ``(x, y)``,
+            ``(x, y, weight)`` or a dict that names its target ``labels``, ``label``, ``y`` or
+            ``target``. What can only be iterated keeps its own order.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), optional
+            None where a Dataset holds it.
         sample_weight : array-like of shape (n_samples,), optional
             Not negative. The loss of a batch is ``sum(w * loss) / sum(w)``; a weight of zero is as
             if the row were not there.
-        X_val, y_val, sample_weight_val : array-like, optional
-            Data to validate on, in place of held-out rows.
+        X_val, y_val, sample_weight_val : optional
+            Data to validate on, in place of held-out rows, in any form that X and y may have.
         resume_from : str or path-like, optional
             Directory of a ``Checkpoint``: the fit goes on from its newest file and ends, on the
             same machine, with the bits that it would have ended with had it not been cut off.
@@ -132,19 +153,22 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
         """
         self._validate_params()
         draft = self._draft()
-        rows = check_rows(draft, X, y, sample_weight, y_numeric=not self._classifies, reset=True)
+        rows = draft._check_rows(X, y, sample_weight, reset=True, known=self._knows_target())
         given = draft._check_validation(X_val, y_val, sample_weight_val)
         target = draft._learn_target(rows)
+        ranks = join(self)
         seeds = Seeds.draw(self.random_state)
         fingerprint = self._fingerprint(rows, given)
         checkpoint = find_checkpoint(resume_from, self, fingerprint)
         if checkpoint is not None:
             seeds = Seeds(*checkpoint["seeds"])
+        seeds = seeds.shared(ranks)
         rows, given = draft._encode(target, rows, given)
         measures = named_metrics(self.metrics, target.problem)
         modes = {name: measure.mode for name, measure in measures.items()}
-        watch, fraction = plan_watch(self, len(rows), given is not None, modes)
-        train, valid = _split(rows, given, fraction, target, seeds)
+        n_samples = length_hint(rows.X, 0)
+        watch, fraction = plan_watch(self, n_samples, given is not None, modes)
+        train, valid = split(rows, given, fraction, target, seeds.split)
         goes_on = self.warm_start and checkpoint is None
         earlier = self._earlier(target) if goes_on else None
         tasks = fit_tasks(self, X, y, sample_weight)
@@ -156,8 +180,8 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
                 "train": train,
                 "valid": valid,
             }
-            stopper, callbacks = self._fit_callbacks(watch, running)
-            with explained_shortage(len(rows)):
+            stopper, callbacks = self._fit_callbacks(watch, running, ranks)
+            with explained_shortage(n_samples):
                 state, signature = build(
                     self,
                     train,
@@ -168,6 +192,7 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
                     earlier,
                     [*callbacks, *tasks],
                     measures,
+                    ranks,
                 )
             state.max_epochs = self.max_epochs
             state.origin = partial(origin_of, fingerprint, seeds)
@@ -213,7 +238,7 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
         lr = self.lr if isinstance(self.lr, Mapping) else lr_min
         draft = type(self)(**{**without, "lr": lr, "lr_scheduler": None})
         draft._validate_params()
-        rows = check_rows(draft, X, y, sample_weight, y_numeric=not self._classifies, reset=True)
+        rows = draft._check_rows(X, y, sample_weight, reset=True, known=self._knows_target())
         target = draft._learn_target(rows)
         rows, _ = draft._encode(target, rows, None)
         rates = np.geomspace(lr_min, lr_max, n_steps)
@@ -231,19 +256,20 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
         draft = self._draft()
         if fitted:
             vars(draft).update(_input_attributes(self))
-        rows = check_rows(
-            draft, X, y, sample_weight, y_numeric=not self._classifies, reset=not fitted
-        )
+        rows = draft._check_rows(X, y, sample_weight, reset=not fitted, known=fitted)
         target = self._target if fitted else self._learn_first_target(rows, classes)
         rows, _ = draft._encode(target, rows, None)
         if fitted:
             self._require_stored("loss")
         earlier = self._trained_modules() if fitted else None
-        seeds = Seeds.draw(self.random_state)
+        ranks = join(self)
+        seeds = Seeds.draw(self.random_state).shared(ranks)
         watch = Watch("train_loss")
         measures = named_metrics(self.metrics, target.problem)
         with gradients():
-            state, signature = build(self, rows, None, target, seeds, watch, earlier, (), measures)
+            state, signature = build(
+                self, rows, None, target, seeds, watch, earlier, (), measures, ranks
+            )
             if fitted:
                 state.resume(copy.deepcopy(self._progress), self._history.rows)
             run(state)
@@ -255,13 +281,15 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
         net = repr(self.net) if isinstance(self.net, torch.nn.Module) else describe(self.net)
         return f"{net} with {self.arguments('net')}"
 
-    def _fit_callbacks(self, watch, running):
+    def _fit_callbacks(self, watch, running, ranks):
         """Return what stops the fit, and all callbacks: it, the user's, what ``verbose`` shows.
 
         The user's are copied; an ``EarlyStopping`` among them takes the place of ours.
         """
-        given = prepare_callbacks(self.callbacks, running)
+        given = self.callbacks or []
+        given = prepare_callbacks(given if ranks is None else ranks.those_of(given), running)
         shown = {1: [ProgressBar], 2: [PrintLog]}.get(min(int(self.verbose), 2), [])
+        shown = shown if ranks is None else ranks.those_of(shown)
         callbacks = [*given, *(show() for show in shown)]
         explicit = next((c for c in given if isinstance(c, EarlyStopping)), None)
         if explicit is not None:
@@ -273,9 +301,10 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
         """Return what a checkpoint of this fit is known by."""
 
         def data():
-            held = {"X": rows.X, "y": rows.y, "sample_weight": rows.weight}
+            held = {**dict(leaves(rows.X.users())), "y": rows.y, "sample_weight": rows.weight}
             if given is not None:
-                held |= {"X_val": given.X, "y_val": given.y, "sample_weight_val": given.weight}
+                held |= dict(leaves(given.X.users(), "X_val"))
+                held |= {"y_val": given.y, "sample_weight_val": given.weight}
             return held
 
         return Fingerprint(self.get_params(deep=False), data)
@@ -284,26 +313,40 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
         """Return an unfitted twin: what checks set on it is published only if the fit succeeds."""
         return type(self)(**self.get_params(deep=False))
 
+    def _check_rows(self, X, y, sample_weight, *, reset, known=False):
+        signature = getattr(self, "_signature", None)
+        # A Dataset may draw random numbers as it is read; they are not to be the process's own.
+        stream = RandomStream(0, torch.device("cpu")) if is_dataset(X) else nullcontext()
+        with stream:
+            return check_rows(
+                self,
+                X,
+                y,
+                sample_weight,
+                y_numeric=not self._classifies,
+                reset=reset,
+                several=signature is not None and isinstance(signature.input_dtype, tuple),
+                known=known,
+            )
+
     def _check_validation(self, X_val, y_val, sample_weight_val):
         if X_val is None and y_val is None:
             if sample_weight_val is not None:
                 raise ValueError("sample_weight_val is given without X_val and y_val. Pass all.")
             return None
-        if X_val is None or y_val is None:
+        if X_val is None or (y_val is None and not is_dataset(X_val)):
             missing, given = ("X_val", "y_val") if X_val is None else ("y_val", "X_val")
             raise ValueError(f"{given} is given without {missing}. Pass both, or neither.")
         with about("X_val, y_val"):
-            return check_rows(
-                self, X_val, y_val, sample_weight_val, y_numeric=not self._classifies, reset=False
-            )
+            return tried_on(self._check_rows(X_val, y_val, sample_weight_val, reset=False))
 
     def _encode(self, target, rows, given):
         """Return both parts with y as numbers, and weights that class weights are part of."""
         factors = self._class_factors(target, rows)
-        rows = _encoded(target, rows, factors)
+        rows = encoded(target, rows, factors)
         if given is not None:
             with about("X_val, y_val"):
-                given = _encoded(target, given, factors)
+                given = encoded(target, given, factors)
         return rows, given
 
     def _earlier(self, target):
@@ -350,7 +393,7 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
             "_history": state.history,
             "_net_given": self._describe_net(),
             "_progress": state.progress(),
-            "_sample_shape": tuple(state.train.x.shape[1:]),
+            "data_source_": DataSource(state.train.kind, state.train.reason),
             "_parameter_rules": parameter_rules(state.optimizer),
         }
 
@@ -397,7 +440,7 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
         check_is_fitted(self)
         return summarize(
             self.net_,
-            self._sample_shape,
+            self._signature.sample_shape,
             self._signature.input_dtype,
             self.device_,
             self._parameter_rules,
@@ -407,19 +450,34 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
 
     def _outputs(self, X):
         """Return what the net gives for X, of shape (n_samples, n_outputs), float64."""
-        check_is_fitted(self)
-        X = check_X(self, X, reset=False)
-        return outputs(
-            self.net_, X, self._signature.input_dtype, self.device_, decoder_of(self._loss_module)
-        )
+        return self._outputs_and_targets(X)[0]
 
-    def evaluate(self, X, y, sample_weight=None):
+    def _outputs_and_targets(self, X):
+        """Return the same, and the targets that X holds in the same order, or None."""
+        check_is_fitted(self)
+        dtypes = self._signature.input_dtype
+        X = check_X(self, X, reset=False, several=isinstance(dtypes, tuple))
+        return outputs(self.net_, X, dtypes, self.device_, decoder_of(self._loss_module))
+
+    def _held_score(self, X, sample_weight, metric):
+        """Return the score on a Dataset that holds its targets, in one pass."""
+        found, y = self._outputs_and_targets(X)
+        if y is None:
+            raise ValueError("y is None, and the samples of X hold no target. Pass y.")
+        return float(metric(y, self._predicted(found), sample_weight=sample_weight))
+
+    @abstractmethod
+    def _predicted(self, outputs):
+        """Return what ``predict`` returns for such outputs of the net."""
+
+    def evaluate(self, X, y=None, sample_weight=None):
         """Return the loss and every metric of ``metrics`` on some data.
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, ...)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        X : as for ``fit``
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), optional
+            None where a Dataset holds it.
         sample_weight : array-like of shape (n_samples,), optional
             Enters the loss; metrics count each sample once.
 
@@ -430,39 +488,14 @@ class TorchEstimator(Storable, CallbackSupport, FitSettings):
         """
         check_is_fitted(self)
         self._require_stored("loss", "metrics")
-        rows = check_rows(self, X, y, sample_weight, y_numeric=not self._classifies, reset=False)
+        rows = tried_on(self._check_rows(X, y, sample_weight, reset=False, known=True))
         factors = self._class_factors(self._target, rows)
-        rows = _encoded(self._target, rows, factors)
+        rows = encoded(self._target, rows, factors)
         measures = named_metrics(self.metrics, self._target.problem)
         objective = rebuild_objective(self, self._target, self._loss_module)
         return measure(
             self.net_, objective, rows, self._signature, self._target, measures, self.device_
         )
-
-
-def _encoded(target, rows, factors):
-    """Return rows with y as numbers and weights that are 1 on average."""
-    y, weight = target.encode(rows.y), rows.weight
-    if factors is not None:
-        weight = factors[y] if weight is None else factors[y] * weight
-    if weight is None:
-        return replace(rows, y=y)
-    if not weight.any():
-        raise ValueError("class_weight and sample_weight leave every row a weight of zero.")
-    # Divided by the largest first: a mean of extreme weights may not be representable.
-    weight = weight / weight.max()
-    weight /= weight.mean()
-    rows = replace(rows, y=y, weight=weight)
-    return rows if weight.all() else rows.take(np.flatnonzero(weight))
-
-
-def _split(rows, given, fraction, target, seeds):
-    """Return the rows to train on and those to validate on, or None."""
-    if fraction is None:
-        return rows, given
-    strata = rows.y if target.stratified else None
-    train, held_out = hold_out(len(rows), fraction, seeds.split, strata)
-    return rows.part(train), rows.part(held_out)
 
 
 def _input_attributes(estimator):

@@ -3,10 +3,12 @@
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, logit
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 
 from sktorch.base import TorchEstimator
+from sktorch.data.datasets import is_dataset
 from sktorch.data.targets import Labels
 from sktorch.losses import find_loss
 from sktorch.specs import about
@@ -48,6 +50,8 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
         are set as ``loss__<argument>``.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss, times that of the sample, in training and validation.
+    classes : array-like of shape (n_classes,) or None, default=None
+        All labels. By default they are those that y has; a Dataset is gone through once for them.
     <shared parameters>
 
     Attributes
@@ -74,10 +78,14 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
     _parameter_constraints = {
         **TorchEstimator._parameter_constraints,
         "class_weight": [dict, str, None],
+        "classes": ["array-like", None],
     }
 
-    def __init__(self, net="mlp", *, loss="cross_entropy", class_weight=None, **parameters):
+    def __init__(
+        self, net="mlp", *, loss="cross_entropy", class_weight=None, classes=None, **parameters
+    ):
         self.class_weight = class_weight
+        self.classes = classes
         super().__init__(net, loss=loss, **parameters)
 
     def __sklearn_tags__(self):
@@ -86,7 +94,11 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
         return tags
 
     def _learn_target(self, rows):
-        return Labels.learn(rows.y)
+        return Labels.learn(rows.y, self.classes)
+
+    def _knows_target(self):
+        balanced = isinstance(self.class_weight, str)
+        return self.classes is not None and not balanced and self.loss != "adaptive_log_softmax"
 
     def _class_factors(self, target, rows):
         if self.class_weight is None:
@@ -102,7 +114,11 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
             )
         with about("class_weight"):
             factors = compute_class_weight(
-                self.class_weight, classes=target.classes, y=rows.y, sample_weight=rows.weight
+                self.class_weight,
+                classes=target.classes,
+                # Where only some of y is known, the weights were given, and go by class.
+                y=target.classes if rows.X.carries_y and self._knows_target() else rows.y,
+                sample_weight=rows.weight,
             )
         if not (np.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
             raise ValueError(
@@ -114,14 +130,14 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
     def _target_attributes(self, target):
         return {"classes_": target.classes}
 
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(self, X, y=None, classes=None, sample_weight=None):
         """Train one more epoch, on these rows only, with the optimizer as the last call left it.
 
         Early stopping, callbacks and ``verbose`` are of ``fit`` alone.
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, ...)
+        X : as for ``fit``
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
         classes : array-like of shape (n_classes,), optional
             All labels that will ever come. Needed by the first call for data with one label a
@@ -170,7 +186,9 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
         scores : ndarray of shape (n_samples,), (n_samples, n_classes) or (n_samples, n_labels)
             For two classes the log odds of ``classes_[1]``; else logits or log probabilities.
         """
-        scores = self._outputs(X)
+        return self._scores(self._outputs(X))
+
+    def _scores(self, scores):
         if self._signature.meaning == "probabilities":
             # Kept off 0 and 1, whose log odds are infinite.
             tiny = np.finfo(np.float64).eps
@@ -191,11 +209,32 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
         -------
         y : ndarray of shape (n_samples,), or an indicator of shape (n_samples, n_labels)
         """
-        scores = self.decision_function(X)
+        return self._predicted(self._outputs(X))
+
+    def _predicted(self, outputs):
+        scores = self._scores(outputs)
         if self._target.kind == "multilabel":
             return (scores > 0).astype(int)
         chosen = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
         return self.classes_[chosen]
+
+    def score(self, X, y=None, sample_weight=None):
+        """Return the accuracy on some data.
+
+        Parameters
+        ----------
+        X : as for ``fit``
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), optional
+            None where a Dataset holds it.
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        score : float
+        """
+        if y is None and is_dataset(X):
+            return self._held_score(X, sample_weight, accuracy_score)
+        return super().score(X, y, sample_weight)
 
     @available_if(_gives_probabilities)
     def predict_proba(self, X):

@@ -67,6 +67,16 @@ verbose : int, default=0
     0 is silent; 1 shows a progress bar on standard error; 2 prints a line for each epoch.
 device : str or torch.device, default="auto"
     Where to compute; "auto" is an accelerator if there is one.
+data_source : {"auto", "resident", "streamed"}, default="auto"
+    Whether X lies on the device as a whole, which is faster, or is read while the fit runs.
+    "auto" streams what lies on disk, what is sparse, a Dataset, and what does not fit in a share
+    of the device's free memory. Both give the same bits.
+num_workers : int, default=0
+    Processes that read streamed data; with none, a thread does. A DataLoader has its own.
+accelerator : "auto", accelerate.Accelerator or None, default=None
+    Train in the processes that ``accelerate launch`` or ``torchrun`` started, as one net;
+    "auto" makes an Accelerator. ``batch_size`` is for each process: two with 32 end where one with
+    64 ends. ``device`` is the accelerator's. Needs ``pip install "sktorch[distributed]"``.
 dtype : {"auto", "float16", "bfloat16", "float32", "float64"}, default="auto"
     What the net computes in. "auto" leaves a net of yours as it is built; the built-in one follows
     X, float32 or float64, on a CPU and is float32 on an accelerator.
@@ -102,6 +112,8 @@ best_score_ : float
     That value.
 device_ : torch.device
     Where ``net_`` is.
+data_source_ : DataSource
+    ``kind``, "resident" or "streamed", and ``reason``.
 history_ : DataFrame of shape (n_iter_, n_columns)
     ``epoch, train_loss, train_<metric>, val_loss, val_<metric>, lr, epoch_time`` (seconds); those
     of validation with validation data only. ``train_loss`` is the mean over the epoch's steps, each

@@ -1,6 +1,7 @@
 """What makes two fits the same fit: their parameters and their data."""
 
 from functools import cached_property
+from operator import length_hint
 
 import numpy as np
 import torch
@@ -64,6 +65,8 @@ def _identity(value):
 
 def _content(values):
     """Return arrays as they are; of other data, which may be read from anywhere, what it is."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu()
     if values is None or isinstance(values, np.ndarray) or sparse.issparse(values):
         return values
     return _outline(values)
@@ -86,7 +89,8 @@ def _outline(values):
     if values is None:
         return "not given"
     if not hasattr(values, "shape"):
-        length = f" of length {len(values)}" if hasattr(values, "__len__") else ""
+        length = length_hint(values, 0)
+        length = f" of length {length}" if length else ""
         return f"{describe(type(values))}{length}"
     kind = "sparse" if sparse.issparse(values) else "an array"
     return f"{kind} of shape {tuple(values.shape)} and dtype {values.dtype}"

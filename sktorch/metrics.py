@@ -247,6 +247,7 @@ class ScorerMetric:
     def __init__(self, name, problem):
         self.scorer = get_scorer(name)
         self.problem = problem
+        self.distributed_available_fn = lambda: False
         self.parts = []
 
     def update(self, preds, target):
@@ -255,7 +256,12 @@ class ScorerMetric:
 
     def compute(self):
         """Return the score of all predictions taken in."""
-        preds, target = (np.concatenate(parts) for parts in zip(*self.parts, strict=True))
+        parts = self.parts
+        if self.distributed_available_fn():
+            everyones = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(everyones, parts)
+            parts = [part for theirs in everyones for part in theirs]
+        preds, target = (np.concatenate(part) for part in zip(*parts, strict=True))
         stub = {"regression": _Regression, "multilabel": _Labels}.get(
             self.problem.kind, _Classification
         )

@@ -22,7 +22,7 @@ class Signature(NamedTuple):
 
     Parameters
     ----------
-    input_dtype : torch.dtype
+    input_dtype : torch.dtype, or a dict or tuple of them
     width : int
         Numbers it gives for each sample.
     layout : {"index", "indicator", "values"}
@@ -31,6 +31,8 @@ class Signature(NamedTuple):
         As in ``Loss``.
     target_shape : tuple
         Shape of the targets of one sample, as the loss takes them.
+    sample_shape : tuple, or a dict or tuple of them
+        Shape of one sample of X.
     """
 
     input_dtype: torch.dtype
@@ -38,6 +40,7 @@ class Signature(NamedTuple):
     layout: str
     meaning: str
     target_shape: tuple
+    sample_shape: tuple = ()
 
 
 class Objective:

@@ -1,9 +1,11 @@
 """``TorchRegressor``: values and their scaling."""
 
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 
 from sktorch.base import TorchEstimator
+from sktorch.data.datasets import is_dataset
 from sktorch.data.targets import Values
 from sktorch.losses import find_loss
 
@@ -65,8 +67,13 @@ class TorchRegressor(RegressorMixin, TorchEstimator):
         return tags
 
     def _learn_target(self, rows):
-        scaling = find_loss(self.loss, classification=False).scaling
-        return Values.learn(rows.y, rows.weight, scaling if self.target_scaling else None)
+        return Values.learn(rows.y, rows.weight, self._scaling())
+
+    def _scaling(self):
+        return find_loss(self.loss, classification=False).scaling if self.target_scaling else None
+
+    def _knows_target(self):
+        return self._scaling() is None
 
     def _learn_first_target(self, rows, classes):
         return self._learn_target(rows)
@@ -77,7 +84,7 @@ class TorchRegressor(RegressorMixin, TorchEstimator):
     def _target_attributes(self, target):
         return {}
 
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X, y=None, sample_weight=None):
         """Train one more epoch, on these rows only, with the optimizer as the last call left it.
 
         Early stopping, callbacks and ``verbose`` are of ``fit`` alone. The scaling of the target is
@@ -85,7 +92,7 @@ class TorchRegressor(RegressorMixin, TorchEstimator):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, ...)
+        X : as for ``fit``
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), optional
 
@@ -94,6 +101,27 @@ class TorchRegressor(RegressorMixin, TorchEstimator):
         self : TorchRegressor
         """
         return self._continue(X, y, sample_weight)
+
+    def _predicted(self, outputs):
+        return self._target.decode(outputs, self._signature.meaning)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Return R2, the share of the variance of y that is predicted.
+
+        Parameters
+        ----------
+        X : as for ``fit``
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), optional
+            None where a Dataset holds it.
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        score : float
+        """
+        if y is None and is_dataset(X):
+            return self._held_score(X, sample_weight, r2_score)
+        return super().score(X, y, sample_weight)
 
     def predict(self, X, return_std=False):
         """Return the predicted values, in the units of y.
@@ -111,7 +139,7 @@ class TorchRegressor(RegressorMixin, TorchEstimator):
             Only with ``return_std``.
         """
         outputs = self._outputs(X)
-        y = self._target.decode(outputs, self._signature.meaning)
+        y = self._predicted(outputs)
         if not return_std:
             return y
         if self._signature.meaning != "mean_and_log_variance":

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 import torchmetrics
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
 from sktorch.engine.precision import PRECISIONS
@@ -51,6 +51,9 @@ class FitSettings(ParametrizedEstimator):
         "callbacks": ["array-like", None],
         "verbose": ["verbose"],
         "device": [str, torch.device],
+        "data_source": [StrOptions({"auto", "resident", "streamed"})],
+        "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "accelerator": [StrOptions({"auto"}), HasMethods(["prepare_model", "reduce"]), None],
         "compile": ["boolean", StrOptions({"auto"})],
         "dtype": [StrOptions({"auto", "float16", "bfloat16", "float32", "float64"})],
         "warm_start": ["boolean"],
@@ -105,6 +108,9 @@ class FitSettings(ParametrizedEstimator):
         callbacks=None,
         verbose=0,
         device="auto",
+        data_source="auto",
+        num_workers=0,
+        accelerator=None,
         dtype="auto",
         precision=None,
         compile=False,
@@ -137,6 +143,9 @@ class FitSettings(ParametrizedEstimator):
         self.callbacks = callbacks
         self.verbose = verbose
         self.device = device
+        self.data_source = data_source
+        self.num_workers = num_workers
+        self.accelerator = accelerator
         self.dtype = dtype
         self.precision = precision
         self.compile = compile

@@ -8,6 +8,8 @@ import torch
 import torchinfo
 from torchinfo.torchinfo import clear_cached_forward_pass
 
+from sktorch.fields import each
+
 __all__ = ["Summary", "parameter_rules", "summarize"]
 
 # Deeper than any net is nested: every layer is shown.
@@ -70,9 +72,9 @@ def summarize(net, shape, dtype, device, rules):
     Parameters
     ----------
     net : nn.Module
-    shape : tuple of int
+    shape : tuple of int, or a dict or tuple of them
         Shape of one sample.
-    dtype : torch.dtype
+    dtype : torch.dtype, or a dict or tuple of them
         What ``net`` takes samples in.
     device : torch.device
         Where ``net`` is.
@@ -98,7 +100,9 @@ def _layer_table(net, shape, dtype, device):
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         statistics = torchinfo.summary(
             copy.deepcopy(net),
-            input_data=torch.zeros((1, *shape), dtype=dtype, device=device),
+            input_data=each(
+                lambda kind, size: torch.zeros((1, *size), dtype=kind, device=device), dtype, shape
+            ),
             depth=_ALL_LEVELS,
             col_names=("output_size", "num_params"),
             row_settings=("var_names",),

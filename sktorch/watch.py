@@ -9,6 +9,8 @@ __all__ = ["AUTO_HOLD_OUT", "Watch", "plan_watch"]
 # the net is then worth more than what it tells about when to stop.
 AUTO_HOLD_OUT = 10_000
 
+_DEFAULT_FRACTION = 0.1
+
 # A gain of the training loss below this is a plateau, as it is to scikit-learn's MLP.
 _TRAINING_PLATEAU = 1e-4
 
@@ -43,6 +45,7 @@ def plan_watch(settings, n_samples, has_validation, modes):
         Its ``early_stopping, validation_fraction, patience, monitor, mode, min_delta,
         restore_best`` are read.
     n_samples : int
+        0 where rows cannot be held out, as of what can only be iterated.
     has_validation : bool
         Whether validation data was given.
     modes : dict of str to {"min", "max"} or None
@@ -68,6 +71,14 @@ def plan_watch(settings, n_samples, has_validation, modes):
         can_do_without = monitor == "val_loss" and stopping is not True
         if stopping and (not can_do_without or n_samples >= AUTO_HOLD_OUT):
             fraction = settings.validation_fraction
+        # Whoever sets another share than the default means it.
+        meant = settings.validation_fraction not in (None, _DEFAULT_FRACTION)
+        if not n_samples and stopping and (fraction is not None or meant):
+            raise ValueError(
+                f"validation_fraction={settings.validation_fraction} cannot be held out of an "
+                "IterableDataset or a DataLoader, which comes in an order of its own. Pass X_val, "
+                "or set early_stopping=False."
+            )
         if fraction is None:
             instead = monitor.replace("val_", "train_", 1)
             if not can_do_without:

@@ -15,6 +15,7 @@ FLOORS = [
         "digest",
         "docstrings",
         "exceptions",
+        "fields",
         "files",
         "fused",
         "rules",

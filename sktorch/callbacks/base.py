@@ -10,7 +10,14 @@ class Callback:
     ``history`` (a list of rows), ``epoch``; setting ``state.stop_reason`` to a text ends the fit
     after the epoch. What a hook reads off a tensor it reads off the device: per batch that costs
     time. The object that a user passes is copied for each fit.
+
+    Attributes
+    ----------
+    writes : bool
+        Whether it writes or shows something, which the first of several processes does alone.
     """
+
+    writes = False
 
     def on_fit_begin(self, state):
         """Run once, before the first epoch."""

@@ -58,6 +58,8 @@ class Checkpoint(Callback):
     5
     """
 
+    writes = True
+
     def __init__(self, dirname, every=1, keep_best=1):
         self.dirname = dirname
         self.every = every

@@ -31,6 +31,8 @@ class CSVLogger(Callback):
     'epoch,train_loss,lr,epoch_time'
     """
 
+    writes = True
+
     def __init__(self, path):
         self.path = path
 
@@ -73,6 +75,8 @@ class TensorBoardLogger(Callback):
         With ``add_scalar(tag, value, step)`` and ``close()``, in place of torch's
         ``SummaryWriter``, which needs the package ``tensorboard``.
     """
+
+    writes = True
 
     def __init__(self, log_dir=None, writer=None):
         self.log_dir = log_dir

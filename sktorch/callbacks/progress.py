@@ -4,6 +4,7 @@ import threading
 import time
 from datetime import datetime
 from numbers import Integral, Real
+from operator import length_hint
 
 from tqdm.auto import tqdm
 
@@ -30,6 +31,8 @@ class ProgressBar(Callback):
     It shows the losses and metrics of the last epoch, and its best epoch.
     """
 
+    writes = True
+
     def on_fit_begin(self, state):
         self._steps = None
         self._shown = {}
@@ -49,7 +52,7 @@ class ProgressBar(Callback):
                 self._steps.set_postfix(loss=f"{loss.item():.4g}", refresh=False)
         elif time.perf_counter() - self._started > _LONG_EPOCH_SECONDS:
             self._steps = tqdm(
-                total=len(state.train),
+                total=length_hint(state.train, 0) or None,
                 initial=self._n_batches,
                 desc=f"epoch {state.epoch}",
                 unit="step",
@@ -119,6 +122,8 @@ class StackProgress:
 
 class PrintLog(Callback):
     """One line an epoch on standard output: the time, each column, a star at a new best epoch."""
+
+    writes = True
 
     def on_fit_begin(self, state):
         self._columns = None

@@ -2,7 +2,18 @@
 
 import numpy as np
 
-__all__ = ["hold_out"]
+from sktorch.data.checks import tried_on
+
+__all__ = ["hold_out", "split"]
+
+
+def split(rows, given, fraction, target, seed):
+    """Return the rows to train on and those to validate on, or None."""
+    if fraction is None:
+        return rows, given
+    strata = rows.y if target.stratified and not rows.X.carries_y else None
+    train, held_out = hold_out(len(rows), fraction, seed, strata)
+    return rows.take(train), tried_on(rows.take(held_out))
 
 
 def hold_out(n_samples, fraction, seed, strata=None):

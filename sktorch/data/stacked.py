@@ -15,13 +15,14 @@ def share_rows(parts):
 
     Parameters
     ----------
-    parts : list of Resident
+    parts : list of Resident or Streamed
     """
     known = {}
     for part in parts:
         for name in ("x", "y", "weight", "index"):
-            tensor = getattr(part, name)
-            if tensor is None or not len(tensor):
+            # Streamed data has none, and several inputs are in a dict or a tuple.
+            tensor = getattr(part, name, None)
+            if not isinstance(tensor, torch.Tensor) or not len(tensor):
                 continue
             # A look at a few numbers tells most apart.
             rows = tensor[:: max(1, len(tensor) // 4)].flatten(1 if tensor.ndim > 1 else 0)

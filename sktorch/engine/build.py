@@ -13,21 +13,43 @@ from sktorch.engine.parts import (
     new_schedule,
     new_signature,
 )
-from sktorch.engine.placement import batch_rows, place
-from sktorch.engine.probe import PROBE_ROWS, check_loss, probe_net, probe_training
+from sktorch.engine.placement import place
+from sktorch.engine.probe import (
+    PROBE_ROWS,
+    check_loss,
+    forward_or_explain,
+    probe_net,
+    probe_training,
+)
 from sktorch.engine.randomness import RandomStream
 from sktorch.engine.state import FitState
+from sktorch.fields import caller
 from sktorch.losses import find_loss
 from sktorch.nets import has_sparse_gradients
 from sktorch.objective import decoder_of
-from sktorch.optim import build_optimizer, parameter_groups
+from sktorch.optim import build_optimizer, needs_closure, parameter_groups
 from sktorch.penalties import build_penalty
-from sktorch.specs import about
+from sktorch.specs import about, describe
 
 __all__ = ["build"]
 
 
-def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=(), measures=None):
+# Keeps what a Dataset draws apart from the order of its rows.
+_READING = 0x5BD1E995
+
+
+def build(
+    settings,
+    train,
+    valid,
+    target,
+    seeds,
+    watch,
+    earlier=None,
+    callbacks=(),
+    measures=None,
+    ranks=None,
+):
     """Build everything a fit holds, and try it on a few rows.
 
     Parameters
@@ -44,6 +66,8 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
     callbacks : list of Callback
     measures : dict of str to Measure, optional
         Metrics to record.
+    ranks : Ranks, optional
+        The processes that train together; see ``sktorch.interop.accelerate``.
 
     Returns
     -------
@@ -51,7 +75,7 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
     signature : Signature
         What the net takes and gives.
     """
-    device = resolve_device(settings.device)
+    device = resolve_device(settings.device) if ranks is None else ranks.device
     net, objective, signature = learner(settings, train, valid, target, seeds, device, earlier)
     frozen = any(getattr(callback, "unfreezes", False) for callback in callbacks)
     groups = parameter_groups(
@@ -62,8 +86,9 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         frozen=frozen,
     )
     order = torch.Generator().manual_seed(seeds.order)
-    train, valid = sources(settings, train, valid, net, signature, device, order)
-    stream = RandomStream(seeds.dropout, device)
+    train, valid = sources(settings, train, valid, net, signature, device, order, seeds, ranks)
+    # Each process drops other units.
+    stream = RandomStream(seeds.dropout + (0 if ranks is None else ranks.index), device)
     trial = try_out(net, objective, train, valid, stream)
     optimizer = build_optimizer(
         settings.optimizer,
@@ -71,6 +96,11 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         groups,
         sparse=has_sparse_gradients(net),
     )
+    if ranks is not None and needs_closure(optimizer):
+        raise ValueError(
+            f"optimizer={describe(settings.optimizer)} evaluates the loss as often as it likes, "
+            "which several processes cannot do in step. Set accelerator=None, or another optimizer."
+        )
     state = FitState(
         net=net,
         objective=objective,
@@ -90,17 +120,19 @@ def build(settings, train, valid, target, seeds, watch, earlier=None, callbacks=
         monitor=watch.monitor,
         mode=watch.mode,
         callbacks=list(callbacks),
-        **new_schedule(settings, optimizer, len(train), watch.mode),
+        forward=caller(net if ranks is None else ranks.wrap(net), signature.input_dtype),
+        ranks=ranks,
+        **new_schedule(settings, optimizer, train, watch.mode),
     )
     readout = Readout(signature, target, decoder_of(objective.module), device)
-    state.train_metrics = new_metrics(measures, readout, device)
+    state.train_metrics = new_metrics(measures, readout, device, ranks)
     if measures:
         head = train.head(PROBE_ROWS)
         net.eval()
         with torch.no_grad(), stream.undone():
-            state.train_metrics.try_out(net(head.x), head.y)
+            state.train_metrics.try_out(state.forward(head.x), head.y)
     if valid is not None:
-        state.valid_metrics = new_metrics(measures, readout, device)
+        state.valid_metrics = new_metrics(measures, readout, device, ranks)
     if settings.ema_decay is not None:
         state.follow_average(WeightAverage(state.parameters, settings.ema_decay))
     return state, signature
@@ -111,23 +143,32 @@ def learner(settings, train, valid, target, seeds, device, earlier):
     loss = find_loss(settings.loss, classification=target.classifies)
     check_values(settings, loss, target, train, valid)
     net, trained = earlier or (None, None)
+    x, _, _ = RandomStream(seeds.order ^ _READING, device).call(train.X.head, PROBE_ROWS)
     # Lazy layers draw their weights in the probe, and a loss may have weights too.
     with RandomStream(seeds.weights, device):
         if net is None:
-            net = new_net(settings, train.source, target.n_outputs(loss), device, loss)
+            net = new_net(settings, x, target.n_outputs(loss), device, loss)
         net.to(device)
-        input_dtype, y_pred = probe_net(net, train.head(PROBE_ROWS), device)
+        input_dtype, y_pred = probe_net(net, x, device)
         objective = new_objective(settings, loss, train, target, y_pred, trained)
-    return net, objective, new_signature(settings, loss, target, input_dtype, y_pred)
+    return net, objective, new_signature(settings, loss, target, x, input_dtype, y_pred)
 
 
-def sources(settings, train, valid, net, signature, device, order):
+def sources(settings, train, valid, net, signature, device, order, seeds, ranks):
     """Return the batches to train on, and those to validate on, or None."""
-    placed = {"net": net, "device": device, "signature": signature}
+    placed = {
+        "net": net,
+        "device": device,
+        "signature": signature,
+        "source": settings.data_source,
+        "workers": settings.num_workers,
+        "stream": RandomStream(seeds.order ^ _READING, device),
+        "ranks": ranks,
+    }
     batches = place(
         train,
         **placed,
-        batch_size=batch_rows(settings.batch_size, len(train)),
+        batch_size=settings.batch_size,
         generator=order if settings.shuffle else None,
     )
     if valid is not None:
@@ -142,9 +183,9 @@ def try_out(net, objective, train, valid, stream):
     train.copies = trial.writes
     if valid is not None:
         valid.copies = trial.writes
-        if valid.weight is not None:
-            batch = valid.head(PROBE_ROWS)
+        batch = valid.head(PROBE_ROWS)
+        if batch.weight is not None:
             net.eval()
             with stream.undone():
-                check_loss(objective, net(batch.x), batch)
+                check_loss(objective, forward_or_explain(net, batch.x), batch)
     return trial

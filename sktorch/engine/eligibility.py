@@ -39,8 +39,12 @@ def refusal_of_settings(state):
         return 'precision="float16" scales gradients'
     if state.hooks["on_gradients"]:
         return "a callback reads gradients (on_gradients)"
+    if state.ranks is not None:
+        return "several processes train together"
     if not isinstance(state.train, Resident):
         return "the data is streamed"
+    if not isinstance(state.train.x, torch.Tensor):
+        return "net takes several inputs"
     if not all(p.requires_grad for p in state.parameters):
         return "a callback unfreezes parameters"
     return ""

@@ -2,10 +2,12 @@
 
 import torch
 
+from sktorch.data.batches import copied
 from sktorch.engine.loop import weighted_mean
 from sktorch.engine.measure import Readout, new_metrics
 from sktorch.engine.placement import place
 from sktorch.engine.shortage import halves, in_memory, n_rows
+from sktorch.fields import caller
 from sktorch.objective import decoder_of
 
 __all__ = ["measure"]
@@ -33,11 +35,13 @@ def measure(net, objective, rows, signature, target, measures, device):
     batches = place(rows, net, device, signature=signature)
     readout = Readout(signature, target, decoder_of(objective.module), device)
     metrics = new_metrics(measures, readout, device)
+    forward = caller(net, signature.input_dtype)
     losses, totals = [], []
 
     def step(batch):
-        # Copied, since the net may write to what it is given.
-        y_pred = net(batch.x.clone())
+        # The net may write to what it is given.
+        batch = copied(batch)
+        y_pred = forward(batch.x)
         return objective(y_pred, batch.y.clone(), batch.weight, batch.total), y_pred
 
     with torch.no_grad():

@@ -9,6 +9,7 @@ from torch import nn
 from torch.func import vmap
 
 from sktorch.callbacks import ProgressBar
+from sktorch.data.batches import Resident
 from sktorch.engine.eligibility import PROBE_ROWS, refusal_of_forward, refusal_of_settings
 from sktorch.engine.functional import FunctionalStep, Numbers
 from sktorch.engine.structure import structure
@@ -57,6 +58,8 @@ def group(states):
 def kind_of(state):
     """Return the kind of a fit; ``setting`` is one for which it cannot be in a stack, or ""."""
     setting = _refusal_of_callbacks(state) or refusal_of_settings(state)
+    if not setting and not isinstance(state.valid, Resident | None):
+        setting = "the validation data is streamed"
     if setting:
         # Nothing to look into then, and not all of it may be there.
         return Kind(type(state.net), (), (), (), (), None, setting)

@@ -125,6 +125,8 @@ def end_epoch(state, values, seconds):
     check_losses(state, values)
     state.history.append({"epoch": state.epoch, **values, **state.rates, "epoch_time": seconds})
     notify(state, "on_epoch_end")
+    if state.ranks is not None:
+        state.stop_reason = state.ranks.any_of(state.stop_reason)
     state.epochs_left -= 1
     if state.stop_reason:
         state.epochs_left = 0
@@ -136,6 +138,8 @@ def end_epoch(state, values, seconds):
 def end(state):
     """Leave the net as it is to be used."""
     notify(state, "on_fit_end")
+    if state.ranks is not None:
+        state.ranks.same_buffers(state.modules)
     for module in state.modules:
         module.eval()
 
@@ -160,7 +164,7 @@ def train_epoch(state):
                 hook(state, batch, loss, y_pred)
     if state.average is not None:
         state.average.use(averages=True)
-    return summary("train", losses, totals, metrics)
+    return summary("train", losses, totals, metrics, state.ranks)
 
 
 def validate(state):
@@ -185,15 +189,15 @@ def validate(state):
                 state.valid_metrics.add(y_pred, batch.y)
             for hook in end:
                 hook(state, batch, loss, y_pred)
-        values = summary("val", losses, totals, state.valid_metrics)
+        values = summary("val", losses, totals, state.valid_metrics, state.ranks)
     for module in state.modules:
         module.train()
     return values
 
 
-def summary(part, losses, totals, metrics):
+def summary(part, losses, totals, metrics, ranks):
     """Return the mean loss and the metrics of one part of the data, 0-d tensors by name."""
-    values = {f"{part}_loss": weighted_mean(losses, totals)}
+    values = {f"{part}_loss": weighted_mean(losses, totals, ranks)}
     if metrics is not None:
         values |= {f"{part}_{name}": value for name, value in metrics.compute().items()}
     return values
@@ -206,14 +210,17 @@ def groups_of(size, items):
         yield group
 
 
-def weighted_mean(values, weights):
-    """Average 0-d tensors; the weights are numbers, or 0-d tensors too."""
+def weighted_mean(values, weights, ranks=None):
+    """Average 0-d tensors, over all processes; the weights are numbers, or 0-d tensors too."""
     values = torch.stack(list(values))
     if isinstance(weights[0], torch.Tensor):
         weights = torch.stack(list(weights))
     else:
         weights = torch.tensor(weights, dtype=values.dtype, device=values.device)
-    return torch.dot(values, weights) / weights.sum()
+    total, weight = torch.dot(values, weights), weights.sum()
+    if ranks is not None:
+        total, weight = ranks.sum(torch.stack([total, weight]))
+    return total / weight
 
 
 def schedule(state):

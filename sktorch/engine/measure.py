@@ -4,6 +4,7 @@ import copy
 from contextlib import contextmanager
 
 import torch
+from torch.distributed import is_initialized as is_distributed
 
 __all__ = ["MetricSet", "new_metrics"]
 
@@ -81,9 +82,11 @@ class MetricSet:
     measures : dict of str to Measure
     readout : Readout
     device : torch.device
+    ranks : Ranks or None
+        Processes whose predictions count together.
     """
 
-    def __init__(self, measures, readout, device):
+    def __init__(self, measures, readout, device, ranks=None):
         self.readout = readout
         self.columns = {name: m.columns or not readout.binary for name, m in measures.items()}
         self.modes = {name: measure.mode for name, measure in measures.items()}
@@ -92,6 +95,9 @@ class MetricSet:
             metric = copy.deepcopy(measure.metric).to(device)
             if hasattr(metric, "set_dtype"):
                 metric.set_dtype(readout.dtype)
+            # Or they would wait for other processes wherever torch.distributed is in use.
+            for part in metric.modules() if hasattr(metric, "modules") else [metric]:
+                part.distributed_available_fn = _never if ranks is None else is_distributed
             self.metrics[name] = metric
         self._pairs = []
         self._rows = 0
@@ -156,6 +162,10 @@ def _named(name):
         ) from error
 
 
-def new_metrics(measures, readout, device):
+def _never():
+    return False
+
+
+def new_metrics(measures, readout, device, ranks=None):
     """Return the metrics of one part of the data, or None where there are none."""
-    return MetricSet(measures, readout, device) if measures else None
+    return MetricSet(measures, readout, device, ranks) if measures else None

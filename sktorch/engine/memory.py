@@ -4,6 +4,9 @@ import os
 
 import torch
 
+from sktorch.data.batches import Resident
+from sktorch.fields import leaves
+
 __all__ = ["available_bytes", "bytes_of"]
 
 
@@ -31,6 +34,8 @@ def bytes_of(state):
     optimizer, the best so far and as the fit began.
     """
     held = sum(tensor.nbytes for module in state.modules for tensor in module.parameters())
-    parts = [part for part in (state.train, state.valid) if part is not None]
-    data = sum(t.nbytes for part in parts for t in (part.x, part.y, part.weight) if t is not None)
+    parts = [part for part in (state.train, state.valid) if isinstance(part, Resident)]
+    tensors = [t for part in parts for t in (part.y, part.weight) if t is not None]
+    tensors += [t for part in parts for _, t in leaves(part.x)]
+    data = sum(tensor.nbytes for tensor in tensors)
     return 6 * held + data

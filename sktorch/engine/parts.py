@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from operator import length_hint
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from sktorch.engine.precision import PRECISIONS, Full
 from sktorch.engine.probe import looks_like
+from sktorch.fields import each
 from sktorch.losses import find_loss
 from sktorch.nets import build_net, float_dtype, is_built_in
 from sktorch.objective import Signature, build_objective
@@ -33,23 +35,32 @@ LAST_LAYERS = {
 }
 
 
-def new_net(settings, X, n_outputs, device, loss):
-    """Build the net of a fit that begins anew, in the dtype it is to compute in."""
+def new_net(settings, x, n_outputs, device, loss):
+    """Build the net of a fit that begins anew, in the dtype it is to compute in.
+
+    ``x`` is an array or a tensor with the first rows of X, or a dict or tuple of them.
+    """
     built_in = is_built_in(settings.net)
-    if built_in and X.ndim != 2:
+    if built_in and (isinstance(x, dict | tuple) or x.ndim != 2):
+        shapes = each(lambda part: ("n_samples", *part.shape[1:]), x)
         raise ValueError(
-            f'net="{settings.net}" takes X of shape (n_samples, n_features), got {X.shape}. '
-            "Reshape X, or pass a net for such samples."
+            f'net="{settings.net}" takes X of shape (n_samples, n_features), got '
+            f"{str(shapes).replace(chr(39), '')}. Reshape X, or pass a net for such samples."
         )
+    widths = each(lambda part: part.shape[1] if part.ndim > 1 else 1, x)
     net = build_net(
-        settings.net, settings.arguments("net"), n_features_in=X.shape[1], n_outputs=n_outputs
+        settings.net, settings.arguments("net"), n_features_in=widths, n_outputs=n_outputs
     )
     if built_in and loss.meaning in LAST_LAYERS:
         net.append(LAST_LAYERS[loss.meaning]())
     if settings.dtype != "auto":
         return net.to(getattr(torch, settings.dtype))
     if built_in:
-        wide = device.type == "cpu" and X.dtype != np.float32 and settings.precision is None
+        wide = (
+            device.type == "cpu"
+            and str(x.dtype).removeprefix("torch.") != "float32"
+            and settings.precision is None
+        )
         return net.to(torch.float64 if wide else torch.float32)
     return net
 
@@ -83,7 +94,7 @@ def rebuild_objective(settings, target, trained):
     return build_objective(trained, {}, loss)
 
 
-def new_signature(settings, loss, target, input_dtype, y_pred):
+def new_signature(settings, loss, target, x, input_dtype, y_pred):
     """Return what the net takes and gives, or refuse the net."""
     shape = tuple(y_pred.shape[1:])
     width = math.prod(shape)
@@ -91,7 +102,14 @@ def new_signature(settings, loss, target, input_dtype, y_pred):
     meaning = _meaning(settings, loss, y_pred)
     if loss.outputs_per_target > 1:
         shape = (width // loss.outputs_per_target,)
-    return Signature(input_dtype, width, layout, meaning, () if layout == "index" else shape)
+    return Signature(
+        input_dtype,
+        width,
+        layout,
+        meaning,
+        () if layout == "index" else shape,
+        each(lambda part: tuple(part.shape[1:]), x),
+    )
 
 
 def _meaning(settings, loss, y_pred):
@@ -143,7 +161,7 @@ def new_precision(settings, net, optimizer, device):
     return PRECISIONS[settings.precision](device)
 
 
-def new_schedule(settings, optimizer, n_batches, mode):
+def new_schedule(settings, optimizer, batches, mode):
     """Return the fields of a fit's state that concern the schedule of the learning rate."""
     arguments = settings.arguments("lr_scheduler")
     if settings.lr_scheduler is None:
@@ -153,6 +171,12 @@ def new_schedule(settings, optimizer, n_batches, mode):
                 "Set lr_scheduler to a name or class of torch.optim.lr_scheduler."
             )
         return {}
+    n_batches = length_hint(batches, 0)
+    if not n_batches:
+        raise ValueError(
+            f"lr_scheduler={describe(settings.lr_scheduler)} needs the number of batches, and X "
+            "has no length. Give the IterableDataset a __len__, or set lr_scheduler=None."
+        )
     scheduler, scheduled = build_scheduler(
         settings.lr_scheduler,
         arguments,

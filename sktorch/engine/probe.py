@@ -2,13 +2,15 @@
 
 import math
 import warnings
+from itertools import product
 from typing import NamedTuple
 
 import torch
 
-from sktorch.data.tensors import as_tensor
+from sktorch.data.tensors import as_tensors
 from sktorch.engine.placement import check_ids
 from sktorch.engine.shortage import is_shortage
+from sktorch.fields import caller, each, leaves
 from sktorch.nets import first_layer, float_dtype, reads_ids
 from sktorch.specs import user_level
 
@@ -28,33 +30,44 @@ PROBE_ROWS = 8
 def forward_or_explain(net, x):
     """Call ``net``; what it raises names ``net``, the shape of X and the first layer."""
     try:
-        return net(x)
+        return caller(net, x)(x)
     except Exception as error:
         if is_shortage(error):
             raise
         raise ValueError(
-            f"net: the forward of {type(net).__name__} failed on samples of shape "
-            f"{tuple(x.shape[1:])} and dtype {str(x.dtype).removeprefix('torch.')}: "
+            f"net: the forward of {type(net).__name__} failed on samples of {_samples(x)}: "
             f"{type(error).__name__}: {error}. Its first layer is {first_layer(net)}; "
             "check that it takes such samples."
         ) from error
 
 
-def probe_net(net, X, device):
+def _samples(x):
+    """Say in words what samples of x look like."""
+    words = [
+        f"shape {tuple(part.shape[1:])} and dtype {str(part.dtype).removeprefix('torch.')}"
+        for _, part in leaves(x)
+    ]
+    if isinstance(x, dict):
+        return ", ".join(f"{name}: {text}" for name, text in zip(x, words, strict=True))
+    return ", ".join(words)
+
+
+def probe_net(net, x, device):
     """Run ``net`` on a few rows, in eval mode.
 
     Parameters
     ----------
     net : nn.Module
         On ``device``. Lazy layers learn their shapes here.
-    X : ndarray or sparse matrix of shape (n_probe, ...)
+    x : array or tensor of shape (n_probe, ...), or a dict or tuple of them
     device : torch.device
 
     Returns
     -------
-    input_dtype : torch.dtype
+    input_dtype : torch.dtype, or a dict or tuple of them
         What the net takes X in: int64 where it begins with an embedding, or where X holds integers
-        and its forward takes nothing else; the dtype of its parameters otherwise.
+        and its forward takes nothing else; the dtype of its parameters otherwise. Of several
+        inputs those of integers stay integers, wherever the forward takes them so.
     y_pred : Tensor of shape (n_probe,) or (n_probe, n_outputs)
 
     Raises
@@ -64,24 +77,22 @@ def probe_net(net, X, device):
         gives values that are not finite.
     """
     net.eval()
-    dtype = torch.int64 if reads_ids(net) else float_dtype(net)
-    try:
-        x = as_tensor(X, dtype, device, "X")
-        check_ids(net, x)
-        # Copied, since the net may write to what it is given.
-        y_pred = forward_or_explain(net, x.clone())
-    except ValueError as error:
-        if dtype is torch.int64 or X.dtype.kind not in "iu":
-            raise
-        dtype = torch.int64
+    n_rows = leaves(x)[0][1].shape[0]
+    first_error = None
+    for dtypes in _candidates(net, x):
         try:
-            x = as_tensor(X, dtype, device, "X")
-            y_pred = net(x.clone())
-        except Exception:
-            raise error from None
-    check_output(net, y_pred, X.shape[0])
+            tensors = as_tensors(x, dtypes, device)
+            check_ids(net, tensors)
+            # Copied, since the net may write to what it is given.
+            y_pred = forward_or_explain(net, each(torch.clone, tensors))
+            break
+        except ValueError as error:
+            first_error = first_error or error
+    else:
+        raise first_error
+    check_output(net, y_pred, n_rows)
     with torch.no_grad():
-        one = net(x[:1].clone())
+        one = caller(net, x)(each(lambda part: part[:1].clone(), tensors))
     if one.ndim == y_pred.ndim and len(one) != 1:
         raise ValueError(
             f"net gives {len(one)} rows for one sample: its forward makes something of a fixed "
@@ -90,9 +101,28 @@ def probe_net(net, X, device):
     if one.shape != (1, *y_pred.shape[1:]):
         raise ValueError(
             f"net gives shape {tuple(one.shape)} for one sample and {tuple(y_pred.shape)} for "
-            f"{X.shape[0]}: it drops the axis of samples. Name the axis to drop, as in squeeze(1)."
+            f"{n_rows}: it drops the axis of samples. Name the axis to drop, as in squeeze(1)."
         )
-    return dtype, y_pred
+    return dtypes, y_pred
+
+
+def _candidates(net, x):
+    """Yield the dtypes that ``net`` may take its inputs in, the likeliest first."""
+    floating, parts = float_dtype(net), [part for _, part in leaves(x)]
+    whole = [_is_whole(part) for part in parts]
+    if not isinstance(x, dict | tuple):
+        yield torch.int64 if reads_ids(net) else floating
+        if whole[0] and not reads_ids(net):
+            yield torch.int64
+        return
+    for choice in product(*([torch.int64, floating] if w else [floating] for w in whole)):
+        yield dict(zip(x, choice, strict=True)) if isinstance(x, dict) else choice
+
+
+def _is_whole(part):
+    if isinstance(part, torch.Tensor):
+        return not part.is_floating_point() and part.dtype is not torch.bool
+    return part.dtype.kind in "iu"
 
 
 def check_output(net, y_pred, n_samples, when="in eval mode"):
@@ -196,7 +226,8 @@ def probe_training(net, objective, batch, stream):
     buffers = [buffer for module in modules for buffer in module.buffers()]
     kept = [buffer.clone() for buffer in buffers]
     before = stream.states
-    versions = batch.x._version, batch.y._version
+    given = [part for _, part in leaves(batch.x)] + [batch.y]
+    versions = [tensor._version for tensor in given]
     with stream:
         y_pred = forward_or_explain(net, batch.x)
         check_output(net, y_pred, len(batch.y), "in training mode")
@@ -208,7 +239,7 @@ def probe_training(net, objective, batch, stream):
             buffer.copy_(value)
     return Trial(
         is_random=any(not torch.equal(a, b) for a, b in zip(after, before, strict=True)),
-        writes=(batch.x._version, batch.y._version) != versions,
+        writes=[tensor._version for tensor in given] != versions,
         loss=loss.item(),
     )
 

@@ -42,6 +42,7 @@ class RandomStream:
     """
 
     def __init__(self, seed, device):
+        self.seed = seed
         self._generators = _global_generators(device)
         self.states = [
             torch.Generator(device=g.device).manual_seed(seed).get_state() for g in self._generators
@@ -59,6 +60,38 @@ class RandomStream:
         for generator, state in zip(self._generators, self._outer, strict=True):
             generator.set_state(state)
         _LENDING.release()
+
+    def call(self, function, *args):
+        """Return what ``function`` gives inside the stream."""
+        with self:
+            return function(*args)
+
+    def feeds(self, function):
+        """Whether ``function`` draws random numbers; the stream is left where it was."""
+        before = self.states
+        with self.undone():
+            function()
+            drawn = [g.get_state() for g in self._generators]
+        return any(not torch.equal(a, b) for a, b in zip(drawn, before, strict=True))
+
+    def advance(self, items):
+        """Yield the items of an iterator that may draw random numbers from the stream.
+
+        One that draws none after its first item is left alone from then on, so that others can use
+        the stream's turn.
+        """
+        number, draws, end = 0, True, object()
+        while draws:
+            before = self.states
+            with self:
+                item = next(items, end)
+            if item is end:
+                return
+            yield item
+            pairs = zip(self.states, before, strict=True)
+            draws = number == 0 or any(not torch.equal(a, b) for a, b in pairs)
+            number += 1
+        yield from items
 
     @contextmanager
     def undone(self):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from sktorch.exceptions import DeviceMemoryError
+from sktorch.fields import each
 
 __all__ = ["explained_shortage", "halves", "in_memory", "is_shortage", "n_rows", "shortage_of_fit"]
 
@@ -33,7 +34,8 @@ def halves(batch):
         total = len(batch.y[rows])
         if weight is not None:
             total = weight.sum().clamp_(min=torch.finfo(weight.dtype).tiny)
-        parts.append(type(batch)(batch.x[rows], batch.y[rows], weight, total))
+        x = each(lambda part, rows=rows: part[rows], batch.x)
+        parts.append(type(batch)(x, batch.y[rows], weight, total))
     return parts
 
 

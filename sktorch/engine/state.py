@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from sktorch.callbacks import HOOKS, Callback, overriding
 from sktorch.data.batches import Resident
+from sktorch.data.streams import Arriving, Streamed
 from sktorch.engine.average import WeightAverage
 from sktorch.engine.measure import MetricSet
 from sktorch.engine.precision import Full
@@ -35,8 +36,8 @@ class FitState:
     net : nn.Module
     objective : Objective
     optimizer : torch.optim.Optimizer
-    train : Resident
-    valid : Resident or None
+    train : Resident, Streamed or Arriving
+    valid : the same, or None
     order : torch.Generator
         Shuffles ``train``.
     stream : RandomStream
@@ -65,6 +66,10 @@ class FitState:
     history : History
     epoch : int
         The current epoch; the first is 1.
+    forward : callable
+        ``net`` as it is called with ``batch.x``, which may be several inputs.
+    ranks : Ranks or None
+        The processes that train together; see ``sktorch.interop.accelerate``.
     stop_reason : str or None
         Set by a callback to end the fit after the current epoch.
     origin : callable
@@ -84,8 +89,8 @@ class FitState:
     net: nn.Module
     objective: Objective
     optimizer: torch.optim.Optimizer
-    train: Resident
-    valid: Resident | None
+    train: Resident | Streamed | Arriving
+    valid: Resident | Streamed | Arriving | None
     order: torch.Generator
     stream: RandomStream
     is_random: bool
@@ -108,12 +113,15 @@ class FitState:
     stop_reason: str | None = None
     origin: Callable = dict
     resumed: dict = field(default_factory=dict)
+    forward: Callable | None = None
+    ranks: object | None = None
     epochs_left: int = 0
     rates: dict[str, float] = field(default_factory=dict)
     compile: bool | str = False
     step: Callable | None = None
 
     def __post_init__(self):
+        self.forward = self.forward or self.net
         groups = self.optimizer.param_groups
         self.parameters = [p for group in groups for p in group["params"]]
         self.names = [name for group in groups for name in group["names"]]
@@ -136,6 +144,9 @@ class FitState:
     def _before_update(self):
         """Return what is done to the gradients of the loss before they are used."""
         stages = []
+        if self.ranks is not None and self.objective.named_parameters():
+            own = [parameter for _, parameter in self.objective.named_parameters()]
+            stages.append(lambda: self.ranks.average(own))
         if self.penalty or self.clip_norm or self.hooks["on_gradients"]:
             stages.append(lambda: self.precision.unscale(self.optimizer))
         if self.penalty is not None:

@@ -35,7 +35,7 @@ def compute_gradients(state, batches):
     outcomes = []
     for batch in batches:
         with state.randomness:
-            y_pred = state.precision.forward(state.net, batch.x)
+            y_pred = state.precision.forward(state.forward, batch.x)
             loss = state.objective(y_pred, batch.y, batch.weight, batch.total)
             state.precision.backward(loss if total is None else loss * (batch.total / total))
         outcomes.append((loss.detach(), y_pred.detach()))
@@ -65,5 +65,5 @@ def closure_step(state, batches):
 def eval_step(state, batch):
     """Return the loss of ``batch`` and the net's output; the net is in eval mode."""
     with state.randomness:
-        y_pred = state.net(batch.x)
+        y_pred = state.forward(batch.x)
         return state.objective(y_pred, batch.y, batch.weight, batch.total), y_pred

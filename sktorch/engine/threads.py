@@ -8,6 +8,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from sktorch.fields import caller
+
 __all__ = ["forward_flops", "threads_for", "using_threads"]
 
 # Operations in a forward below which threads cost more to meet than they save.
@@ -46,8 +48,8 @@ def forward_flops(state):
     state.net.eval()
     batch = state.train.head(2)
     with _Counter() as counter, torch.no_grad(), state.stream.undone():
-        state.net(batch.x)
-    return counter.total * state.train.sizes[0] / len(batch.x)
+        caller(state.net, batch.x)(batch.x)
+    return counter.total * state.train.sizes[0] / len(batch.y)
 
 
 def _has(net, kinds):

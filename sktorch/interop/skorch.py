@@ -52,6 +52,16 @@ def adapt(callbacks, *, estimator, fitted, target, train, valid):
     return [*callbacks[:first], driver, *driver.around_batches(), *ours]
 
 
+def _dataset(rows, target):
+    """Return rows as the Dataset that callbacks of skorch get."""
+    if rows.X.carries_y:
+        raise ValueError(
+            f"callbacks: those of skorch need X and y side by side, and {rows.X.elsewhere}. Pass "
+            "arrays or a map-style Dataset, or callbacks of sktorch.callbacks."
+        )
+    return Dataset(rows.X.users(), target.restore(rows.y))
+
+
 def _initialized(item):
     callback = item() if isinstance(item, type) else item
     if isinstance(callback, stock.InputShapeSetter):
@@ -134,8 +144,8 @@ class SkorchCallbacks(Callback):
         self._estimator = estimator
         self._fitted = fitted
         self._target = target
-        self._train = Dataset(train.X, target.restore(train.y))
-        self._valid = None if valid is None else Dataset(valid.X, target.restore(valid.y))
+        self._train = _dataset(train, target)
+        self._valid = None if valid is None else _dataset(valid, target)
         self._begun = deque()
 
     def around_batches(self):

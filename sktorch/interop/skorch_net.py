@@ -7,11 +7,13 @@ from skorch.dataset import Dataset
 from skorch.history import History
 from torch import nn
 
-from sktorch.data.tensors import as_tensor
+from sktorch.data.checks import check_X
+from sktorch.data.tensors import as_tensors
+from sktorch.engine.inference import chunks
+from sktorch.fields import caller
 
 __all__ = ["Row", "RunningNet"]
 
-_CHUNK_ROWS = 4096
 _PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
 # Set anew by each optimizer that is built; a file may come from another kind.
 _OWN_OF_GROUP = ("names", "rule", "fused", "foreach")
@@ -93,20 +95,21 @@ class Forward(nn.Module):
         self.running = running
         self._start = 0
 
-    def forward(self, x):
-        """Return predictions for ``x``, or the next ones of those that were put in place."""
+    def forward(self, *args, **inputs):
+        """Return predictions for inputs, or the next ones of those that were put in place."""
         stored = vars(self.running).get("forward_iter")
         if stored is not None:
             # It can be gone through once, but a score may predict twice.
             if not hasattr(stored, "y_pred"):
                 stored.y_pred = torch.cat([*stored()])
-            y_pred = stored.y_pred[self._start : self._start + len(x)]
-            self._start = (self._start + len(x)) % len(stored.y_pred)
+            n_rows = len([*args, *inputs.values()][0])
+            y_pred = stored.y_pred[self._start : self._start + n_rows]
+            self._start = (self._start + n_rows) % len(stored.y_pred)
             return y_pred
         was_training = self.module.training
         self.module.eval()
         try:
-            return self.module(x)
+            return self.module(*args, **inputs)
         finally:
             self.module.train(was_training)
 
@@ -178,12 +181,12 @@ class RunningNet:
 
     def forward_iter(self, X, device="cpu"):
         """Yield what the net gives for X, in eval mode, some thousand rows at a time."""
-        predictor, X = self._predictor(), _as_array(X)
+        predictor = self._predictor()
         dtype = predictor._signature.input_dtype
-        for start in range(0, X.shape[0], _CHUNK_ROWS):
-            x = as_tensor(X[start : start + _CHUNK_ROWS], dtype, self.device, "X", copy=True)
+        for x, _, _ in chunks(check_X(predictor, _as_array(X), reset=False)):
+            x = as_tensors(x, dtype, self.device, copy=True)
             with torch.inference_mode():
-                yield predictor.net_(x).to(device)
+                yield caller(predictor.net_, x)(x).to(device)
 
     def get_params(self, deep=True):
         """Return the estimator's parameters, and the sizes of batches as numbers."""
