@@ -70,6 +70,9 @@ def _feed_parts(value, sha, seen):
         parts = [value.shape, value.data, value.indices, value.indptr]
     elif _is_its_attributes(value):
         parts = [part for pair in vars(value).items() for part in pair]
+    elif type(value).__module__.startswith("sktorch."):
+        # Of ours: what is stored of it comes back as it was.
+        parts = [value.__getstate__()]
     else:
         parts = []
     _word(sha, _name(type(value)), len(parts))

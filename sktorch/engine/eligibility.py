@@ -31,10 +31,10 @@ def refusal_of_settings(state):
         return f"{update.refusal} of {name} is set"
     if state.accumulation > 1:
         return "grad_accumulation_steps is above 1"
-    if state.objective.module is not None and [*state.objective.module.buffers()]:
-        return "loss has buffers of its own"
     if state.objective.named_parameters():
         return "loss has weights of its own"
+    if state.objective.module is not None and [*state.objective.module.buffers()]:
+        return "loss has buffers of its own"
     if isinstance(state.precision, Scaled):
         return 'precision="float16" scales gradients'
     if state.hooks["on_gradients"]:
