@@ -51,10 +51,10 @@ class History:
         """Return the first row with the best value of ``monitor``; not all rows need have it."""
         # Asked each epoch, so that rows that are finished are looked at once.
         n_finished = len(self.rows) - 1
-        seen, best = self._best.get((monitor, mode), (0, None))
+        seen, best = self._best.get(f"{mode} {monitor}", (0, None))
         for row in self.rows[seen:n_finished]:
             best = _better_row(row, best, monitor, mode)
-        self._best[monitor, mode] = n_finished, best
+        self._best[f"{mode} {monitor}"] = n_finished, best
         return _better_row(self.last, best, monitor, mode)
 
     def to_frame(self):

@@ -42,6 +42,15 @@ class Signature(NamedTuple):
     target_shape: tuple
     sample_shape: tuple = ()
 
+    def widths_in(self):
+        """Return the first size of a sample, or of each of several inputs."""
+        shape, dtype = self.sample_shape, self.input_dtype
+        if isinstance(dtype, dict):
+            return {name: (*shape[name], 1)[0] for name in dtype}
+        if isinstance(dtype, tuple):
+            return tuple((*each, 1)[0] for each in shape)
+        return (*shape, 1)[0]
+
 
 class Objective:
     """The loss of a batch as one number: ``sum(w * loss) / sum(w)``.

@@ -7,6 +7,7 @@ from sktorch.data.targets import Labels, Values
 from sktorch.engine.loop import gradients
 from sktorch.engine.parts import LAST_LAYERS
 from sktorch.engine.rebuild import load_exactly, rebuild_net, tensors_of, trial_output
+from sktorch.engine.source import DataSource
 from sktorch.history import History
 from sktorch.losses import find_loss
 from sktorch.modelfile import read_model, write_model
@@ -18,10 +19,10 @@ from sktorch.specs import describe
 
 __all__ = ["Storable"]
 
-_RECORDS = (Labels, Values, Signature, History)
+_RECORDS = (Labels, Values, Signature, History, DataSource)
 
 # Fitted attributes that do not end in an underscore and are of plain values.
-_PRIVATE = ("_target", "_signature", "_history", "_net_given", "_sample_shape", "_parameter_rules")
+_PRIVATE = ("_target", "_signature", "_history", "_net_given", "_parameter_rules")
 _MADE_ANEW = ("net_", "device_")
 
 
@@ -60,7 +61,7 @@ class Storable:
             )
         tensors, extra = tensors_of(self.net_)
         signature = self._signature
-        trial = trial_output(self.net_, self._sample_shape, signature.input_dtype, self.device_)
+        trial = trial_output(self.net_, signature.sample_shape, signature.input_dtype, self.device_)
         loss = self._stored_loss()
         document = {
             "estimator": type(self).__name__,
@@ -140,7 +141,7 @@ class Storable:
         """Make the net and the loss of a loaded estimator."""
         self._require_stored("net", "net__")
         signature = self._signature
-        known = (self._sample_shape, signature.input_dtype, tensors.get("trial"))
+        known = (signature.sample_shape, signature.input_dtype, tensors.get("trial"))
         n_outputs = signature.width
         if not is_built_in(self.net) and not isinstance(self.loss, NotStored):
             loss = find_loss(self.loss, classification=self._classifies)
@@ -148,7 +149,7 @@ class Storable:
         self.net_ = rebuild_net(
             self.net,
             self.arguments("net"),
-            {"n_features_in": self._sample_shape[0], "n_outputs": n_outputs},
+            {"n_features_in": signature.widths_in(), "n_outputs": n_outputs},
             document["last"],
             _within(tensors, "net/"),
             _full(document["extra"]),

@@ -102,7 +102,9 @@ def check_X(estimator, X, *, reset, n_samples=None, several=False):
         X = _check_one("X", X, least_axes=2)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
         return Arrays(X, checked=isinstance(X, torch.Tensor))
-    X = validate_data(estimator, X, reset=reset, accept_sparse="csr", allow_nd=True)
+    with _told_of(X):
+        X = validate_data(estimator, X, reset=reset, accept_sparse="csr", allow_nd=True)
+    _refuse_dates(X)
     return Arrays(X, checked=True)
 
 
@@ -136,7 +138,7 @@ def check_rows(
         )
     if not held:
         y = _users_y(X, y)
-    n_samples = None if held or not hasattr(y, "__len__") else len(y)
+    n_samples = None if held else _length(y)
     X = check_X(estimator, X, reset=reset, n_samples=n_samples, several=several)
     if held:
         X, y, sample_weight = _held(X, sample_weight, known)
@@ -153,6 +155,13 @@ def check_rows(
         raise ValueError("sample_weight is zero for every row. Leave some rows a weight.")
     rows = Rows(X, y, weight)
     return rows if weight.all() else rows.take(np.flatnonzero(weight))
+
+
+def _length(y):
+    """Return the number of rows of y, or None where it is nothing that has rows."""
+    if sparse.issparse(y):
+        return y.shape[0]
+    return len(y) if hasattr(y, "__len__") else None
 
 
 def tried_on(rows):
@@ -295,17 +304,6 @@ def _check_dataset(estimator, X, reset):
         # A row of the right width stands for all of them.
         validate_data(estimator, np.zeros((1, x.shape[1])), reset=reset, skip_check_array=True)
     return inputs
-
-
-def _on_host(values):
-    """Return a tensor as one that numpy can read, and anything else as it is."""
-    if not isinstance(values, torch.Tensor):
-        return values
-    if values.is_meta:
-        raise ValueError(
-            'X or y is a tensor of the device "meta", which holds no numbers. Make it on another.'
-        )
-    return values.detach().cpu()
 
 
 # How numpy and scikit-learn say that something is no array of numbers, without saying what.

@@ -6,6 +6,7 @@ from torch import nn
 from sktorch.engine.parts import LAST_LAYERS
 from sktorch.engine.randomness import RandomStream
 from sktorch.engine.snapshot import unsaved_buffers
+from sktorch.fields import caller
 from sktorch.nets import build_net, first_layer, float_dtype
 
 __all__ = ["load_exactly", "rebuild_net", "tensors_of", "trial_output"]
@@ -90,16 +91,26 @@ def load_exactly(module, tensors, extra, name):
 
 def trial_output(net, shape, dtype, device):
     """Return what ``net``, in eval mode, gives for a few made-up samples, or None if it fails."""
+    if isinstance(dtype, dict):
+        x = {name: _made_up(net, shape[name], kind, device) for name, kind in dtype.items()}
+    elif isinstance(dtype, tuple):
+        x = tuple(_made_up(net, *pair, device) for pair in zip(shape, dtype, strict=True))
+    else:
+        x = _made_up(net, shape, dtype, device)
+    try:
+        with torch.no_grad(), RandomStream(0, device):
+            return caller(net, dtype)(x).cpu()
+    except Exception:
+        return None
+
+
+def _made_up(net, shape, dtype, device):
     n = _TRIAL_ROWS * torch.Size(shape).numel()
     if dtype.is_floating_point:
         x = torch.linspace(-1, 1, n).to(dtype)
     else:
         x = torch.arange(n, dtype=dtype) % getattr(first_layer(net), "num_embeddings", 1)
-    try:
-        with torch.no_grad(), RandomStream(0, device):
-            return net(x.reshape(_TRIAL_ROWS, *shape).to(device)).cpu()
-    except Exception:
-        return None
+    return x.reshape(_TRIAL_ROWS, *shape).to(device)
 
 
 def _check_same_output(net, shape, dtype, expected):
