@@ -15,6 +15,9 @@ from sktorch.base import Seeds
 # Nets that tests build when they are imported.
 torch.manual_seed(0)
 
+# The nets of the tests are small, and threads that wait for each other spin.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def repeatable(request, monkeypatch):
