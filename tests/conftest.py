@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.preprocessing import StandardScaler
 
-from sktorch.base import Seeds
+from sktorch.seeds import Seeds
 
 # Nets that tests build when they are imported.
 torch.manual_seed(0)

@@ -2,26 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
-from nets import DroppingMLP, UserMLP
-from torch import nn
+from nets import DroppingMLP, Tempered, UserMLP, several_schedules
 
 from sktorch import TorchClassifier
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 1)
-
-
-class Tempered(nn.Module):
-    """A loss with a parameter of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.log_t = nn.Parameter(torch.zeros(()))
-
-    def forward(self, y_pred, y_true):
-        return nn.functional.cross_entropy(y_pred * self.log_t.exp(), y_true, reduction="none")
 
 
 SETTINGS = {
@@ -54,16 +41,7 @@ SETTINGS = {
         "lr_scheduler__step_size_up": 3,
     },
     "plateau": {"lr_scheduler": "plateau", "lr_scheduler__patience": 0},
-    "several schedules": {
-        "lr_scheduler": lambda o: torch.optim.lr_scheduler.SequentialLR(
-            o,
-            [
-                torch.optim.lr_scheduler.ConstantLR(o, 0.5),
-                torch.optim.lr_scheduler.ExponentialLR(o, 0.9),
-            ],
-            milestones=[2],
-        )
-    },
+    "several schedules": {"lr_scheduler": several_schedules},
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nets import DroppingMLP, UserMLP
+from nets import DroppingMLP, Tempered, UserMLP, several_schedules
 from torch import nn
 
 from sktorch import TorchClassifier, TorchRegressor
@@ -47,17 +47,6 @@ class Unsaved(UserMLP):
         if self.training:
             self.calls += 1
         return super().forward(self.norm(x)) * (1 + self.calls / 100)
-
-
-class Tempered(nn.Module):
-    """A loss with a parameter of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.log_t = nn.Parameter(torch.zeros(()))
-
-    def forward(self, y_pred, y_true):
-        return nn.functional.cross_entropy(y_pred * self.log_t.exp(), y_true, reduction="none")
 
 
 class Tiring(torch.optim.SGD):
@@ -144,16 +133,7 @@ CASES = {
     "plateau": {"lr_scheduler": "plateau", "lr_scheduler__patience": 0},
     "one cycle": {"lr_scheduler": "onecycle", "optimizer": "sgd", "optimizer__momentum": 0.9},
     "milestones": {"lr_scheduler": "multistep", "lr_scheduler__milestones": [2, 4]},
-    "several schedules": {
-        "lr_scheduler": lambda o: torch.optim.lr_scheduler.SequentialLR(
-            o,
-            [
-                torch.optim.lr_scheduler.ConstantLR(o, 0.5),
-                torch.optim.lr_scheduler.ExponentialLR(o, 0.9),
-            ],
-            milestones=[2],
-        )
-    },
+    "several schedules": {"lr_scheduler": several_schedules},
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from nets import DroppingMLP, UserCNN, UserMLP, make_mlp
+from nets import DroppingMLP, Tempered, UserCNN, UserMLP, make_mlp
 from sklearn.exceptions import NotFittedError
 from torch import nn
 from torch.nn.utils import parametrizations
@@ -83,17 +83,6 @@ def mixed(n_features_in, n_outputs):
 
 def doubled(y_pred, y_true):
     return 2 * nn.functional.cross_entropy(y_pred, y_true, reduction="none")
-
-
-class Tempered(nn.Module):
-    """A loss with a parameter of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.log_t = nn.Parameter(torch.zeros(()))
-
-    def forward(self, y_pred, y_true):
-        return nn.functional.cross_entropy(y_pred * self.log_t.exp(), y_true, reduction="none")
 
 
 CLASSIFIERS = {

@@ -7,13 +7,12 @@ import torch
 
 from sktorch.data.batches import Resident
 from sktorch.engine.precision import Scaled
+from sktorch.engine.probe import PROBE_ROWS
 from sktorch.engine.structure import structure
 from sktorch.engine.updates import find_update
 from sktorch.specs import describe
 
-__all__ = ["PROBE_ROWS", "refusal", "refusal_of_forward", "refusal_of_settings"]
-
-PROBE_ROWS = 8
+__all__ = ["refusal", "refusal_of_forward", "refusal_of_settings"]
 
 
 def refusal(state):

@@ -65,6 +65,10 @@ class FunctionalStep:
         self.stacked = stacked
         self.uses = uses or Uses.of(state)
         self.update.has_momentum = self.uses.momentum
+        # What each row of the table of numbers holds.
+        self.rows = [*self.update.names]
+        self.rows += ["l1", "l2"] if self.uses.penalties else []
+        self.rows += ["clip"] if self.uses.clipping else []
         self.numbers = list(state.objective.numbers) if tensor_numbers else []
         self.names = list(state.names)
         self.buffers = [name for name, _ in state.net.named_buffers()]
@@ -198,12 +202,10 @@ class FunctionalStep:
 
     def _numbers(self, table, k, parameter):
         """Return the numbers of parameter ``k`` by name, in a shape that broadcasts over it."""
-        names = [*self.update.names, *(["l1", "l2"] if self.uses.penalties else [])]
-        names += ["clip"] if self.uses.clipping else []
         columns = table[..., k]
         if self.stacked:
-            columns = columns.reshape(len(names), -1, *[1] * (parameter.ndim - 1))
-        return dict(zip(names, columns.unbind(), strict=True))
+            columns = columns.reshape(len(self.rows), -1, *[1] * (parameter.ndim - 1))
+        return dict(zip(self.rows, columns.unbind(), strict=True))
 
     def _broadcast(self, slot, parameter):
         """Return a slot of one number for each member in a shape that broadcasts."""

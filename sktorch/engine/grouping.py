@@ -10,8 +10,9 @@ from torch.func import vmap
 
 from sktorch.callbacks import ProgressBar
 from sktorch.data.batches import Resident
-from sktorch.engine.eligibility import PROBE_ROWS, refusal_of_forward, refusal_of_settings
+from sktorch.engine.eligibility import refusal_of_forward, refusal_of_settings
 from sktorch.engine.functional import FunctionalStep, Numbers
+from sktorch.engine.probe import PROBE_ROWS
 from sktorch.engine.structure import structure
 from sktorch.engine.threads import forward_flops
 from sktorch.engine.updates import find_update

@@ -263,15 +263,11 @@ class _Start:
         self.state = state
         self.progress = copy.deepcopy(state.progress())
         self.rows = list(state.history.rows)
-        self.tensors = [tensor.detach().clone() for tensor in self._held()]
-
-    def _held(self):
-        return [
-            t for module in self.state.modules for t in (*module.parameters(), *module.buffers())
-        ]
+        self.tensors = [tensor.detach().clone() for tensor in state.tensors]
 
     def restore(self):
-        for own, tensor in zip(self._held(), self.tensors, strict=True):
+        """Go back, with tensors of its own again."""
+        for own, tensor in zip(self.state.tensors, self.tensors, strict=True):
             own.data = tensor
         self.state.resume(self.progress, self.rows)
         self.state.stop_reason = None

@@ -138,7 +138,7 @@ class FitState:
         if self.scheduler is not None and self.scheduled == "step":
             self.after_update.append(self.step_schedule)
         self.modules = [m for m in (self.net, self.objective.module) if m is not None]
-        self._tensors = [t for m in self.modules for t in (*m.parameters(), *m.buffers())]
+        self.tensors = [t for m in self.modules for t in (*m.parameters(), *m.buffers())]
         self.kept = {}
 
     def _before_update(self):
@@ -245,14 +245,14 @@ class FitState:
     def keep_weights(self, keeper):
         """Remember the weights as they are now, for the callback ``keeper``."""
         if id(keeper) not in self.kept:
-            self.kept[id(keeper)] = [tensor.detach().clone() for tensor in self._tensors]
+            self.kept[id(keeper)] = [tensor.detach().clone() for tensor in self.tensors]
         else:
-            self._copy(self.kept[id(keeper)], self._tensors)
+            self._copy(self.kept[id(keeper)], self.tensors)
 
     def restore_weights(self, keeper):
         """Go back to the weights last kept for ``keeper``, if any were."""
         if id(keeper) in self.kept:
-            self._copy(self._tensors, self.kept[id(keeper)])
+            self._copy(self.tensors, self.kept[id(keeper)])
             if self.average is not None:
                 # What training would have gone on with belongs to a later epoch.
                 self.average.others, self.average.in_use = None, False

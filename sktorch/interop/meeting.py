@@ -131,8 +131,9 @@ class Meeting:
         with self.lock:
             self.check()
             self.guests.append(guest)
-            self.most_alive = min(self.most_alive, _affordable(state))
             is_first = self.guests[0] is guest
+            if is_first:
+                self.most_alive = min(self.most_alive, _affordable(state))
         with self.idle():
             # One of them looks whether something that was to happen has not.
             while not guest.done.wait(_NO_LONGER_HANDING_IN if is_first else None):
