@@ -67,14 +67,17 @@ class Objective:
         Arguments of ``mean`` and ``pointwise`` that are real numbers.
     key : tuple
         What else they are made of, for objectives that differ in ``numbers`` only to be told.
+    by_rows : bool
+        Whether ``pointwise`` gives for each row what it would give for that row alone.
     """
 
-    def __init__(self, mean, pointwise, module=None, numbers=None, key=()):
+    def __init__(self, mean, pointwise, module=None, numbers=None, key=(), by_rows=False):
         self.mean = mean
         self.pointwise = pointwise
         self.module = module
         self.numbers = numbers or {}
         self.key = key
+        self.by_rows = by_rows
 
     def __call__(self, y_pred, y_true, weight, total, **numbers):
         """Loss of a batch of total weight ``total``; ``weight`` is None or ``(n_samples,)``.
@@ -84,6 +87,12 @@ class Objective:
         if weight is None:
             return self.mean(y_pred, y_true, **numbers)
         return torch.dot(self.pointwise(y_pred, y_true, **numbers), weight) / total
+
+    def of_members(self, y_pred, y_true, weight, total):
+        """Losses of batches side by side, of shape (n_members,), where it goes ``by_rows``."""
+        losses = self.pointwise(y_pred.flatten(0, 1), y_true.flatten(0, 1))
+        losses = losses.view(y_true.shape[:2])
+        return losses.mean(1) if weight is None else (losses * weight).sum(1) / total
 
     def trained_module(self):
         """Return the loss as a module if it has weights that the fit trained, or None."""
@@ -158,7 +167,7 @@ def _built_in_objective(arguments, entry, sizes):
     settings = _defaults(entry.pointwise) | arguments
     numbers = {n: float(v) for n, v in settings.items() if _is_real(v)}
     others = {n: v for n, v in settings.items() if n not in numbers}
-    return Objective(mean, pointwise, None, numbers, (entry.pointwise, others))
+    return Objective(mean, pointwise, None, numbers, (entry.pointwise, others), by_rows=True)
 
 
 @functools.cache  # of functions in LOSSES

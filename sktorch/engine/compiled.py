@@ -11,7 +11,8 @@ from collections import OrderedDict
 import torch
 from torch.func import functionalize
 
-from sktorch.engine.functional import FunctionalStep, Numbers
+from sktorch.engine.functional import FunctionalStep
+from sktorch.engine.numbers import LiveNumbers, Numbers
 from sktorch.engine.step import train_step
 from sktorch.engine.structure import structure
 
@@ -46,21 +47,23 @@ class CompiledStep:
         # Some losses of torch take floats only; their numbers are constants of the program.
         for tensor_numbers in (True, False):
             step = FunctionalStep(state, tensor_numbers=tensor_numbers)
-            self.numbers = Numbers(step, [state])
-            self.tensors = [*step.tensors(state), self.numbers.table, self.numbers.loss]
+            self.step, self.numbers = step, LiveNumbers(step, [state])
+            self.tensors = step.tensors(state)
+            self.inputs = [*self.tensors, *self.numbers.now]
             try:
-                self.step = step
-                self.program = program_of(step, state, self.tensors, batch, only_known)
+                self.program = program_of(
+                    step, state, self.tensors, self.numbers.now, batch, only_known
+                )
                 break
             except CannotCompileError:
-                if not step.numbers:
+                if not step.loss_names:
                     raise
         # Torch's schedulers warn where they are stepped before the optimizer was.
         state.optimizer._opt_called = True
 
     def serves(self, state):
         """Whether it still computes with what ``state`` holds; a callback may have changed that."""
-        return self.step.holds(state, self.tensors[:-2])
+        return self.step.holds(state, self.tensors)
 
     def __call__(self, state, batches):
         """Update the net once; see ``train_step``."""
@@ -69,7 +72,7 @@ class CompiledStep:
             return train_step(state, batches)
         self.numbers.refresh()
         with state.randomness:
-            loss, y_pred = self.program([*self.tensors, *tensors_of(batch)])
+            loss, y_pred = self.program([*self.inputs, *tensors_of(batch)])
         for after in state.after_update:
             after()
         return [(loss, y_pred)]
@@ -91,7 +94,7 @@ _programs = OrderedDict()
 _compiling = threading.RLock()
 
 
-def program_of(step, state, inputs, batch, only_known=False):
+def program_of(step, state, tensors, numbers, batch, only_known=False):
     """Return ``step`` compiled for inputs of these shapes.
 
     Parameters
@@ -99,23 +102,25 @@ def program_of(step, state, inputs, batch, only_known=False):
     step : FunctionalStep
     state : FitState
         The fit, or one of a stack.
-    inputs : list of Tensor
-        What ``step`` is called with, before the batch.
+    tensors : list of Tensor
+    numbers : Numbers
     batch : Batch
+        What ``step`` is called with.
     only_known : bool, default=False
         Whether to compile nothing.
 
     Returns
     -------
     program : callable
-        Takes a list of tensors, which it empties: the inputs and those of a batch. It changes
+        Takes one list, which it empties: tensors, numbers and the tensors of a batch. It changes
         parameters, buffers and slots in place and returns the loss and the prediction.
 
     Raises
     ------
     CannotCompileError
     """
-    key = _key(step, state, inputs, batch)
+    inputs = [*tensors, *numbers, *tensors_of(batch)]
+    key = _key(step, state, inputs)
     with _compiling:
         if key not in _programs:
             if only_known:
@@ -130,17 +135,16 @@ def program_of(step, state, inputs, batch, only_known=False):
     return program
 
 
-def _key(step, state, inputs, batch):
+def _key(step, state, inputs):
     """Return what is equal for steps that one program serves."""
-    tensors = (*inputs, *tensors_of(batch))
-    constants = () if step.numbers else tuple(state.objective.numbers.items())
+    constants = () if step.loss_names else tuple(state.objective.numbers.items())
     return (
         structure(state.net),
         structure(state.objective.key),
         step.update.kind,
-        (step.uses, step.stacked, *step.names),
+        (step.uses, step.is_stacked, *step.names),
         (constants, type(state.precision), state.device, torch.get_num_threads()),
-        tuple((tuple(t.shape), t.stride(), t.dtype) for t in tensors),
+        tuple((tuple(t.shape), t.stride(), t.dtype) for t in inputs),
     )
 
 
@@ -149,7 +153,6 @@ def _try_program(step, state, inputs, batch):
     try:
         for module in (step.net, *state.modules[1:]):
             module.train()
-        inputs = [*inputs, *tensors_of(batch)]
         with warnings.catch_warnings():
             # Torch warns of what it uses itself.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -169,20 +172,22 @@ def trace(step, inputs, batch):
     from torch.fx.experimental.proxy_tensor import make_fx
 
     places = [i for i, part in enumerate(batch) if isinstance(part, torch.Tensor)]
-    n_data = len(places)
+    n_data, n_numbers = len(places), len(Numbers._fields)
 
     def function(*flat):
-        *tensors, table, loss_numbers = flat[:-n_data]
+        tensors, numbers = flat[: -n_numbers - n_data], flat[-n_numbers - n_data : -n_data]
         data = list(batch)
         for place, tensor in zip(places, flat[-n_data:], strict=True):
             data[place] = tensor
-        return step(tensors, table, loss_numbers, *data)
+        return step(tensors, Numbers(*numbers), *data)
 
+    options = {"tracing_mode": "fake", "_allow_non_fake_inputs": True}
+    # Gradients first: torch does not compute them inside of what makes a graph functional.
+    with_mutations = make_fx(function, **options)(*inputs)
     return make_fx(
-        functionalize(function, remove="mutations"),
+        functionalize(with_mutations, remove="mutations"),
         decomposition_table=select_decomp_table(),
-        tracing_mode="fake",
-        _allow_non_fake_inputs=True,
+        **options,
     )(*inputs)
 
 

@@ -1,6 +1,5 @@
 """Which fits can train as one, and why others cannot."""
 
-import copy
 import warnings
 from typing import NamedTuple
 
@@ -11,7 +10,8 @@ from torch.func import vmap
 from sktorch.callbacks import ProgressBar
 from sktorch.data.batches import Resident
 from sktorch.engine.eligibility import refusal_of_forward, refusal_of_settings
-from sktorch.engine.functional import FunctionalStep, Numbers
+from sktorch.engine.mapped import MappedStep
+from sktorch.engine.numbers import LiveNumbers
 from sktorch.engine.probe import PROBE_ROWS
 from sktorch.engine.structure import structure
 from sktorch.engine.threads import forward_flops
@@ -129,16 +129,15 @@ def _refusal_of_callbacks(state):
 
 def _refusal_of_mapping(state):
     """Map the step over two copies of a fit, and return what torch says of that, or ""."""
-    net = copy.deepcopy(state.net)
-    net.train()
-    step = FunctionalStep(state, net=net, stacked=True, tensor_numbers=False)
-    tensors = [torch.stack([tensor, tensor]) for tensor in step.tensors(state)]
-    numbers = Numbers(step, [state, state])
+    step = MappedStep(state, tensor_numbers=False)
+    step.net.train()
+    twice = [state, state]
+    tensors, numbers = step.gather(twice), LiveNumbers(step, twice).now
     head = state.train.head(PROBE_ROWS)
     parts = [torch.stack([p, p]) if isinstance(p, torch.Tensor) else p for p in head]
     with warnings.catch_warnings(record=True) as caught, state.stream.undone():
         warnings.simplefilter("always")
-        step(tensors, numbers.table, numbers.loss, *parts)
+        step(tensors, numbers, *parts)
     # One of them is that an operation would be mapped by a loop.
     return str(caught[0].message).split(". ")[0] if caught else ""
 
@@ -152,6 +151,8 @@ def why_alone(kind, state):
     for name, module in state.net.named_modules():
         if isinstance(module, _UNMAPPED):
             return f"net has a layer {type(module).__name__} ({name or 'the net itself'})"
+    if len({p.dtype for p in state.parameters}) > 1:
+        return "parameters of the net have several dtypes"
     if reason := refusal_of_forward(state) or _refusal_of_mapping(state):
         return reason
     if state.device.type == "cpu" and forward_flops(state) > _WIDE_FLOPS:

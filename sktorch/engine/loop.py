@@ -7,6 +7,7 @@ from itertools import islice
 
 import torch
 
+from sktorch.engine.memory import keep_freed_memory
 from sktorch.engine.plan import plan_step
 from sktorch.engine.probe import PROBE_ROWS
 from sktorch.engine.shortage import halves, in_memory, is_shortage, n_rows, shortage_of_fit
@@ -56,6 +57,7 @@ def run(state):
 
 def run_epochs(state):
     """Run epochs, and what comes before and after them."""
+    keep_freed_memory()
     with aborting(state), using_threads(threads_for(state)):
         begin(state)
         while state.epochs_left:

@@ -6,7 +6,8 @@ import torch
 
 from sktorch.data.stacked import stacked_batches
 from sktorch.engine.compiled import program_of, tensors_of
-from sktorch.engine.functional import FunctionalStep, Numbers, Uses
+from sktorch.engine.mapped import MappedStep
+from sktorch.engine.numbers import LiveNumbers, Numbers, Uses
 
 __all__ = ["Stack"]
 
@@ -33,7 +34,7 @@ class Stack:
         What each index along the leading axis belongs to: a member, or the shadow of one that
         left, which is computed for nothing.
     tensors : list of Tensor of shape (n_lanes, ...)
-        In the order of ``FunctionalStep``.
+        In the order of ``Held``.
     program : callable or None
         The step compiled for all lanes.
     """
@@ -45,27 +46,19 @@ class Stack:
         for state in states:
             # Torch's schedulers warn where they are stepped before the optimizer was.
             state.optimizer._opt_called = True
-        # A net of its own to call: that of a member is the member's again once it leaves.
-        net = copy.deepcopy(first.net)
-        self.modules = [net, *first.modules[1:]]
         self.randomness = first.randomness
-        self.step = FunctionalStep(
-            first,
-            net=net,
-            stacked=True,
-            uses=Uses.of(*states),
-            tensor_numbers=len({*map(_loss_numbers, states)}) > 1,
-        )
-        held = [self.step.tensors(state) for state in self.lanes]
-        self.tensors = [torch.stack(parts) for parts in zip(*held, strict=True)]
+        differing = len({*map(_loss_numbers, states)}) > 1
+        self.step = MappedStep(first, uses=Uses.of(*states), tensor_numbers=differing)
+        self.modules = [self.step.net, *first.modules[1:]]
+        self.tensors = self.step.gather(self.lanes)
         self._attach()
 
     def _attach(self):
         """Make what members hold views of the stack."""
         self.members = list(self.lanes)
         for index, state in enumerate(self.lanes):
-            self.step.place(state, [tensor[index] for tensor in self.tensors])
-        self.numbers = Numbers(self.step, self.lanes)
+            self.step.place(state, self.tensors, index)
+        self.numbers = LiveNumbers(self.step, self.lanes)
         self.program = self.program_shape = None
 
     def release(self, leaving):
@@ -75,7 +68,7 @@ class Stack:
         left = {*map(id, leaving)}
         for index, state in enumerate(self.lanes):
             if id(state) in left:
-                self.step.set_free(state, [tensor[index] for tensor in self.tensors])
+                self.step.set_free(state, self.tensors, index)
                 self.lanes[index] = _shadow(state)
         self.members = [state for state in self.members if id(state) not in left]
         # A program is for as many lanes as it was compiled for.
@@ -93,14 +86,16 @@ class Stack:
             state
             for index, state in enumerate(self.lanes)
             if any(state is member for member in self.members)
-            and not self.step.holds(state, [tensor[index] for tensor in self.tensors])
+            and not self.step.member_holds(state, self.tensors, index)
         ]
 
     def compile(self, only_known=False):
         """Compile the step of all lanes for full batches; raise ``CannotCompileError``."""
         batch = next(batch for _, batch in stacked_batches([_shadow(s).train for s in self.lanes]))
-        inputs = [*self.tensors, self.numbers.table, self.numbers.loss]
-        self.program = program_of(self.step, self.lanes[0], inputs, batch, only_known)
+        numbers = self.numbers.now
+        self.program = program_of(
+            self.step, self.lanes[0], self.tensors, numbers, batch, only_known
+        )
         self.program_shape = batch.x.shape
 
     def train(self, check):
@@ -129,18 +124,17 @@ class Stack:
 
     def update(self, lanes, batch):
         """Take one step of some lanes; return their losses and predictions."""
-        tensors, table, loss_numbers = self._inputs(lanes)
+        tensors, numbers = self._inputs(lanes)
         if batch.x.shape == self.program_shape:
-            return self.program([*tensors, table, loss_numbers, *tensors_of(batch)])
-        return self.step(tensors, table, loss_numbers, *batch)
+            return self.program([*tensors, *numbers, *tensors_of(batch)])
+        return self.step(tensors, numbers, *batch)
 
     def validate(self):
         """Return the mean validation losses, of shape (n_lanes,)."""
         means = Means(len(self.lanes))
         with torch.no_grad():
             for lanes, batch in stacked_batches([state.valid for state in self.lanes]):
-                tensors, _, loss_numbers = self._inputs(lanes)
-                loss, y_pred = self.step.evaluate(tensors, loss_numbers, *batch)
+                loss, y_pred = self.step.evaluate(*self._inputs(lanes), *batch)
                 means.add(lanes, loss, batch.total)
                 for index, state in enumerate(self.lanes[lanes]):
                     if state.valid_metrics is not None:
@@ -148,10 +142,10 @@ class Stack:
         return means.compute()
 
     def _inputs(self, lanes):
-        table, loss_numbers = self.numbers.table, self.numbers.loss
+        numbers = self.numbers.now
         if lanes == slice(0, len(self.lanes)):
-            return self.tensors, table, loss_numbers
-        return [t[lanes] for t in self.tensors], table[:, lanes], loss_numbers[lanes]
+            return self.tensors, numbers
+        return [t[lanes] for t in self.tensors], Numbers(*(n[..., lanes, :] for n in numbers))
 
     def _switch(self, training):
         for module in self.modules:

@@ -25,7 +25,7 @@ from sktorch.engine.loop import (
     run,
 )
 from sktorch.engine.measure import MetricSet
-from sktorch.engine.memory import available_bytes, bytes_of
+from sktorch.engine.memory import available_bytes, bytes_of, keep_freed_memory
 from sktorch.engine.plan import plan_stack
 from sktorch.engine.stack import Stack
 from sktorch.engine.threads import using_threads
@@ -62,6 +62,7 @@ def run_together(states, warn, check=lambda: None):
     errors : list of BaseException or None
         What each fit raised.
     """
+    keep_freed_memory()
     on_cpu = states[0].device.type == "cpu"
     n_threads = torch.get_num_threads() if on_cpu else 1
     parts = [part for state in states for part in (state.train, state.valid) if part is not None]

@@ -14,7 +14,10 @@ __all__ = ["UPDATES", "Update", "find_update"]
 
 
 class Update:
-    """The update of one optimizer; a call takes a parameter, its gradient, slots and numbers.
+    """The update of one optimizer.
+
+    What is the same for all elements of a parameter is computed once, as its ``factors``; a call
+    takes a parameter, its gradient, its slots, and these.
 
     Parameters
     ----------
@@ -26,6 +29,8 @@ class Update:
         The numbers it takes, tensors of float64, in the order of ``numbers``.
     kind : tuple
         Equal for optimizers that differ in these numbers only.
+    counts : bool
+        Whether it counts the steps of each parameter.
     has_momentum : bool
         Whether it keeps a buffer for momentum.
     refusal : str
@@ -34,6 +39,7 @@ class Update:
 
     names = ()
     flags = ()
+    counts = False
     refused = ("maximize", "differentiable")
 
     def __init__(self, optimizer):
@@ -51,18 +57,22 @@ class Update:
         return [float(group[name]) for name in self.names]
 
     def slot_names(self):
-        """Return what is kept for each parameter, as torch's optimizer calls it."""
+        """Return torch's names of what is kept in the shape of a parameter."""
         return []
 
     def slots(self, optimizer, parameter):
         """Return what ``optimizer`` keeps for ``parameter``, begun if it has not been yet."""
         state = optimizer.state[parameter]
+        if self.counts and state.get("step") is None:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
         for name in self.slot_names():
             if state.get(name) is None:
                 state[name] = torch.zeros_like(parameter.detach())
-                if name == "step":
-                    state[name] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-        return {name: state[name] for name in self.slot_names()}
+        return state
+
+    def factors(self, counts, *numbers):
+        """Return what to broadcast over a parameter, from the steps taken and the numbers."""
+        return numbers
 
 
 class _SGD(Update):
@@ -74,64 +84,71 @@ class _SGD(Update):
         return ["momentum_buffer"] if self.has_momentum else []
 
     def __call__(self, p, g, slots, lr, weight_decay, momentum):
-        lr, weight_decay, momentum = (v.to(p.dtype) for v in (lr, weight_decay, momentum))
-        g = g + weight_decay * p
+        g = torch.addcmul(g, weight_decay, p)
         if slots:
             (buffer,) = slots
             buffer.mul_(momentum).add_(g)
-            g = g + momentum * buffer if self.flagged["nesterov"] else buffer
-        p.sub_(lr * g)
+            g = torch.addcmul(g, momentum, buffer) if self.flagged["nesterov"] else buffer
+        p.addcmul_(lr, g, value=-1)
 
 
 class _Adam(Update):
     names = ("lr", "weight_decay", "beta1", "beta2", "eps")
     flags = ("amsgrad", "decoupled_weight_decay")
+    counts = True
 
     def numbers(self, group):
         return [*map(float, (group["lr"], group["weight_decay"], *group["betas"], group["eps"]))]
 
     def slot_names(self):
         largest = ["max_exp_avg_sq"] if self.flagged["amsgrad"] else []
-        return ["step", "exp_avg", "exp_avg_sq", *largest]
+        return ["exp_avg", "exp_avg_sq", *largest]
 
-    def __call__(self, p, g, slots, lr, weight_decay, beta1, beta2, eps):
-        step, mean, square, *largest = slots
-        step.add_(1)
-        rate = lr / (1 - beta1**step)
-        scale = torch.sqrt(1 - beta2**step)
+    def factors(self, counts, lr, weight_decay, beta1, beta2, eps):
+        decay = 1 - lr * weight_decay if self.flagged["decoupled_weight_decay"] else weight_decay
+        rate = lr / (1 - beta1**counts)
+        scale = torch.sqrt(1 - beta2**counts)
+        return decay, rate, scale, 1 - beta1, 1 - beta2, eps
+
+    def __call__(self, p, g, slots, decay, rate, scale, fresh, fresh_square, eps):
+        mean, square, *largest = slots
         if self.flagged["decoupled_weight_decay"]:
-            p.mul_((1 - lr * weight_decay).to(p.dtype))
+            p.mul_(decay)
         else:
-            g = g + weight_decay.to(p.dtype) * p
-        mean.lerp_(g, (1 - beta1).to(p.dtype))
-        square.mul_(beta2.to(p.dtype)).add_((1 - beta2).to(p.dtype) * g * g)
+            g = torch.addcmul(g, decay, p)
+        mean.addcmul_(fresh, g - mean)
+        square.addcmul_(fresh_square, torch.addcmul(square, g, g, value=-1), value=-1)
         for most in largest:
             square = most.copy_(torch.maximum(most, square))
-        p.sub_(rate.to(p.dtype) * mean / (square.sqrt() / scale.to(p.dtype) + eps.to(p.dtype)))
+        spread = square.sqrt().div_(scale).add_(eps)
+        p.addcmul_(rate, mean / spread, value=-1)
 
 
 class _RMSprop(Update):
     names = ("lr", "weight_decay", "momentum", "alpha", "eps")
     flags = ("centered",)
+    counts = True
 
     def slot_names(self):
         buffer = ["momentum_buffer"] if self.has_momentum else []
-        return ["step", "square_avg", *buffer, *(["grad_avg"] if self.flagged["centered"] else [])]
+        return ["square_avg", *buffer, *(["grad_avg"] if self.flagged["centered"] else [])]
 
-    def __call__(self, p, g, slots, lr, weight_decay, momentum, alpha, eps):
-        others = (lr, weight_decay, momentum, alpha, 1 - alpha, eps)
-        lr, weight_decay, momentum, alpha, fresh, eps = (v.to(p.dtype) for v in others)
+    def factors(self, counts, lr, weight_decay, momentum, alpha, eps):
+        return lr, weight_decay, momentum, 1 - alpha, eps
+
+    def __call__(self, p, g, slots, lr, weight_decay, momentum, fresh, eps):
         slots = dict(zip(self.slot_names(), slots, strict=True))
-        slots["step"].add_(1)
-        g = g + weight_decay * p
-        square = slots["square_avg"].mul_(alpha).add_(fresh * g * g)
+        g = torch.addcmul(g, weight_decay, p)
+        square = slots["square_avg"]
+        square.addcmul_(fresh, torch.addcmul(square, g, g, value=-1), value=-1)
         if self.flagged["centered"]:
-            mean = slots["grad_avg"].lerp_(g, fresh)
+            mean = slots["grad_avg"]
+            mean.addcmul_(fresh, g - mean)
             square = square - mean * mean
-        g = g / (square.sqrt() + eps)
+        g = g / square.sqrt().add_(eps)
         if self.has_momentum:
             g = slots["momentum_buffer"].mul_(momentum).add_(g)
-        p.sub_(lr * g)
+        p.addcmul_(lr, g, value=-1)
 
 
 # By torch's class; ours that stand in for it are its subclasses of the same name.

@@ -1,0 +1,146 @@
+"""The training step of many nets at once."""
+
+import copy
+from functools import partial
+
+import torch
+from torch.func import vmap
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from sktorch.engine.functional import FunctionalStep, Held
+
+__all__ = ["MappedStep"]
+
+
+class MappedStep(FunctionalStep):
+    """``FunctionalStep`` for a stack: each of its tensors has a leading axis of members.
+
+    All parameters of a member are one row of one tensor, and so are their slots: an update is a
+    few operations, however many parameters there are.
+
+    Parameters
+    ----------
+    state : FitState
+        One of the members; the others differ from it in numbers only.
+    uses, tensor_numbers
+        As for ``FunctionalStep``.
+    """
+
+    is_stacked = True
+    n_blocks = 1
+
+    def __init__(self, state, *, uses=None, tensor_numbers=True):
+        super().__init__(state, uses=uses, tensor_numbers=tensor_numbers)
+        # To be called; that of a member is the member's again once it leaves.
+        self.net = copy.deepcopy(state.net)
+        self.shapes = [p.shape for p in state.parameters]
+        self.sizes = [p.numel() for p in state.parameters]
+
+    # Members and their tensors ----------------------------------------------------------------
+
+    @torch.no_grad()
+    def gather(self, states):
+        """Return copies of what fits hold as the tensors of a stack."""
+        parameters, buffers, fixed, counts, slots = zip(*map(self.held_by, states), strict=True)
+        return Held(
+            parameters=[_joined(parameters)],
+            buffers=[torch.stack(tensors) for tensors in zip(*buffers, strict=True)],
+            fixed=[torch.stack(tensors) for tensors in zip(*fixed, strict=True)],
+            counts=[_joined(counts)] if self.update.counts else [],
+            slots=[[_joined(tensors)] for tensors in zip(*slots, strict=True)],
+        ).flat()
+
+    def place(self, state, tensors, index):
+        """Let a fit hold views of the tensors of a stack."""
+        for own, view in zip(self.held_by(state).flat(), self._views(tensors, index), strict=True):
+            own.data = view
+
+    def set_free(self, state, tensors, index):
+        """Let a fit hold copies of those of the views that it holds."""
+        for own, view in zip(self.held_by(state).flat(), self._views(tensors, index), strict=True):
+            if own.data_ptr() == view.data_ptr():
+                own.data = view.clone()
+
+    def member_holds(self, state, tensors, index):
+        """Whether a fit still holds the views, and trains the parameters it did."""
+        return self.holds(state, self._views(tensors, index))
+
+    def _views(self, tensors, index):
+        """Return the tensors of a member, in the order of ``held_by``."""
+        held = self.sort([tensor[index] for tensor in tensors])
+        return Held(
+            parameters=self._split(held.parameters[0]),
+            buffers=held.buffers,
+            fixed=held.fixed,
+            counts=[count for counts in held.counts for count in counts.unbind()],
+            slots=[self._split(block) for (block,) in held.slots],
+        ).flat()
+
+    def _split(self, block):
+        """Return the parameters that a block holds, of one member or of all."""
+        parts = zip(block.split(self.sizes, -1), self.shapes, strict=True)
+        return [part.view(*block.shape[:-1], *shape) for part, shape in parts]
+
+    # The step ---------------------------------------------------------------------------------
+
+    def shaped(self, blocks):
+        """Return the parameters of all members."""
+        return self._split(blocks[0])
+
+    def blocks(self, gradients):
+        """Return the gradients of parameters as one tensor."""
+        return [torch.cat([g.flatten(1) if g.ndim > 1 else g[:, None] for g in gradients], dim=1)]
+
+    def predict(self, forward, parameters, held, x):
+        """Return the predictions of all members, and their buffers."""
+        mapped = vmap(partial(self._predict, forward), randomness="different")
+        with _Columns():
+            return mapped(parameters, held.buffers, held.fixed, x)
+
+    def loss_of(self, y_pred, y, weight, total, numbers):
+        """Return the loss of each member's batch."""
+        if self.objective.by_rows and not self.loss_names:
+            return self.objective.of_members(y_pred, y, weight, total)
+        axes = (0, 0, *(0 if isinstance(each, torch.Tensor) else None for each in (weight, total)))
+        return vmap(super().loss_of, (*axes, 0), randomness="different")(
+            y_pred, y, weight, total, numbers
+        )
+
+    def columns(self, numbers, blocks):
+        """Return numbers by member and column, as they broadcast over the block."""
+        numbers = numbers.to(blocks[0].dtype)
+        if numbers.shape[1] == 1:
+            return [numbers]
+        parts = zip(numbers.split(1, dim=1), self.sizes, strict=True)
+        return [torch.cat([part.expand(-1, size) for part, size in parts], dim=1)]
+
+    def norm(self, gradients):
+        """Return the norm of each member's gradients."""
+        return gradients[0].norm(dim=1, keepdim=True)
+
+    def count(self, counts, table):
+        """Count a step of each member; return the steps by member and column, or None."""
+        for count in counts:
+            count.add_(1)
+        return counts[0][:, : table.shape[-1]] if counts else None
+
+
+def _joined(members):
+    """Return lists of tensors, one list for each member, as rows of one tensor."""
+    return torch.stack([torch.cat([t.reshape(-1) for t in tensors]) for tensors in members])
+
+
+class _Columns(TorchFunctionMode):
+    """Computes linear layers on columns.
+
+    The gradient of a weight has then the layout of the weight. As torch maps a linear layer it is
+    transposed, which costs as much as the product.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is F.linear and not kwargs and args[0].ndim == 2:
+            x, weight, bias = (*args, None)[:3]
+            y = weight @ x.mT
+            return (y if bias is None else y + bias.to(y.dtype)[:, None]).mT
+        return function(*args, **(kwargs or {}))
