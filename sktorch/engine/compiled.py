@@ -12,6 +12,7 @@ import torch
 from torch.func import functionalize
 
 from sktorch.engine.functional import FunctionalStep
+from sktorch.engine.holding import Holding
 from sktorch.engine.numbers import LiveNumbers, Numbers
 from sktorch.engine.step import train_step
 from sktorch.engine.structure import structure
@@ -48,22 +49,21 @@ class CompiledStep:
         for tensor_numbers in (True, False):
             step = FunctionalStep(state, tensor_numbers=tensor_numbers)
             self.step, self.numbers = step, LiveNumbers(step, [state])
-            self.tensors = step.tensors(state)
-            self.inputs = [*self.tensors, *self.numbers.now]
+            tensors = step.tensors(state)
+            self.inputs = [*tensors, *self.numbers.now]
             try:
-                self.program = program_of(
-                    step, state, self.tensors, self.numbers.now, batch, only_known
-                )
+                self.program = program_of(step, state, tensors, self.numbers.now, batch, only_known)
                 break
             except CannotCompileError:
                 if not step.loss_names:
                     raise
         # Torch's schedulers warn where they are stepped before the optimizer was.
         state.optimizer._opt_called = True
+        self.holding = Holding(state, step.held_by(state).flat())
 
-    def serves(self, state):
-        """Whether it still computes with what ``state`` holds; a callback may have changed that."""
-        return self.step.holds(state, self.tensors)
+    def serves(self):
+        """Whether it still computes with what the fit holds; a callback may have changed that."""
+        return self.holding.lasts()
 
     def __call__(self, state, batches):
         """Update the net once; see ``train_step``."""

@@ -76,13 +76,6 @@ class FunctionalStep:
         """Return the tensors to call with."""
         return [tensor.detach() for tensor in self.held_by(state).flat()]
 
-    def holds(self, state, tensors):
-        """Whether ``state`` still holds these tensors, and trains the parameters it did."""
-        held = zip(self.held_by(state).flat(), tensors, strict=True)
-        return all(p.requires_grad for p in state.parameters) and all(
-            own.data_ptr() == tensor.data_ptr() for own, tensor in held
-        )
-
     # The step ---------------------------------------------------------------------------------
 
     def __call__(self, tensors, numbers, x, y, weight, total):

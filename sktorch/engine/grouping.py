@@ -53,7 +53,20 @@ def group(states):
         except Exception:
             kind = id(state)  # its own training will say what is wrong with it
         groups.setdefault(kind, []).append(state)
-    return groups
+    return {part: alike for kind, states in groups.items() for part, alike in _parts(kind, states)}
+
+
+def _parts(kind, states):
+    """Return fits of a kind by the arguments of their loss, if it takes no tensors for these."""
+    by_numbers = {}
+    for state in states if isinstance(kind, Kind) and not kind.setting else ():
+        by_numbers.setdefault(tuple(state.objective.numbers.items()), []).append(state)
+    try:
+        if len(by_numbers) < 2 or _maps_numbers(states[0]):
+            return [(kind, states)]
+    except Exception:
+        pass  # its own training will say what is wrong with it
+    return [(kind._replace(loss=(kind.loss, key)), alike) for key, alike in by_numbers.items()]
 
 
 def kind_of(state):
@@ -64,10 +77,9 @@ def kind_of(state):
     if setting:
         # Nothing to look into then, and not all of it may be there.
         return Kind(type(state.net), (), (), (), (), None, setting)
-    numbers = () if _maps_numbers(state) else tuple(state.objective.numbers.items())
     return Kind(
         net=structure(state.net),
-        loss=(structure(state.objective.key), numbers),
+        loss=structure(state.objective.key),
         optimizer=(find_update(state.optimizer).kind, *state.names),
         execution=(type(state.precision), state.device, state.is_random, state.compile),
         data=_kind_of_data(state),
@@ -97,8 +109,6 @@ def _kind_of_data(state):
 def _maps_numbers(state):
     """Whether the loss takes its arguments as tensors, a set of them for each member."""
     numbers = state.objective.numbers
-    if not numbers:
-        return True
     batch = state.train.head(2)
     values = torch.tensor([[*numbers.values()]] * 2, dtype=torch.float64, device=state.device)
 

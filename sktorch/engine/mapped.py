@@ -62,10 +62,6 @@ class MappedStep(FunctionalStep):
             if own.data_ptr() == view.data_ptr():
                 own.data = view.clone()
 
-    def member_holds(self, state, tensors, index):
-        """Whether a fit still holds the views, and trains the parameters it did."""
-        return self.holds(state, self._views(tensors, index))
-
     def _views(self, tensors, index):
         """Return the tensors of a member, in the order of ``held_by``."""
         held = self.sort([tensor[index] for tensor in tensors])

@@ -33,7 +33,7 @@ def plan_step(state):
     "auto" takes a program that is there already, and decides on a new one after the first epoch,
     when it knows what a plain step costs.
     """
-    if isinstance(state.step, CompiledStep) and not state.step.serves(state):
+    if isinstance(state.step, CompiledStep) and not state.step.serves():
         state.step = train_step
     if not state.compile:
         return

@@ -6,6 +6,7 @@ import torch
 
 from sktorch.data.stacked import stacked_batches
 from sktorch.engine.compiled import program_of, tensors_of
+from sktorch.engine.holding import Holding
 from sktorch.engine.mapped import MappedStep
 from sktorch.engine.numbers import LiveNumbers, Numbers, Uses
 
@@ -58,6 +59,8 @@ class Stack:
         self.members = list(self.lanes)
         for index, state in enumerate(self.lanes):
             self.step.place(state, self.tensors, index)
+        held = [self.step.held_by(state).flat() for state in self.lanes]
+        self.holdings = [*map(Holding, self.lanes, held)]
         self.numbers = LiveNumbers(self.step, self.lanes)
         self.program = self.program_shape = None
 
@@ -82,12 +85,9 @@ class Stack:
 
     def departing(self):
         """Return members that no longer hold what is the stack's, since a callback saw to it."""
-        return [
-            state
-            for index, state in enumerate(self.lanes)
-            if any(state is member for member in self.members)
-            and not self.step.member_holds(state, self.tensors, index)
-        ]
+        alive = {*map(id, self.members)}
+        holdings = zip(self.lanes, self.holdings, strict=True)
+        return [state for state, held in holdings if id(state) in alive and not held.lasts()]
 
     def compile(self, only_known=False):
         """Compile the step of all lanes for full batches; raise ``CannotCompileError``."""
