@@ -46,12 +46,14 @@ class Work(NamedTuple):
     stacked: bool
 
 
-def run_together(states, warn, check=lambda: None):
+def run_together(states, n_threads, warn, check=lambda: None):
     """Train many fits; each ends as ``run`` alone would end it.
 
     Parameters
     ----------
     states : list of FitState
+    n_threads : int
+        Threads to compute with, on a CPU.
     warn : callable
         Is told, once for each kind, why fits are trained one by one.
     check : callable
@@ -63,8 +65,7 @@ def run_together(states, warn, check=lambda: None):
         What each fit raised.
     """
     keep_freed_memory()
-    on_cpu = states[0].device.type == "cpu"
-    n_threads = torch.get_num_threads() if on_cpu else 1
+    n_threads = n_threads if states[0].device.type == "cpu" else 1
     parts = [part for state in states for part in (state.train, state.valid) if part is not None]
     share_rows(parts)
     works = plan_work(states, n_threads, warn)

@@ -7,11 +7,13 @@ import warnings
 from collections import deque
 from contextlib import contextmanager
 
+import torch
 from joblib import cpu_count
 
 from sktorch.engine import loop
 from sktorch.engine.memory import available_bytes, bytes_of
 from sktorch.engine.stacked import run_together
+from sktorch.engine.threads import using_threads
 
 __all__ = ["MOST_ALIVE", "Meeting", "Pool", "current_meeting", "run"]
 
@@ -61,6 +63,7 @@ class Meeting:
         self.slot = threading.Condition(self.lock)
         self.settled = threading.Condition(self.lock)
         self.most_busy = max(2, cpu_count())
+        self.n_threads = torch.get_num_threads()
         self.most_alive = MOST_ALIVE
         self.busy = 0
         self.resuming = 0
@@ -160,7 +163,8 @@ class Meeting:
             # In the order of their tasks, whichever thread was faster.
             guests, self.guests = sorted(self.guests, key=lambda guest: guest.place), []
         try:
-            errors = run_together([guest.state for guest in guests], self._warn, self.check)
+            states = [guest.state for guest in guests]
+            errors = run_together(states, self.n_threads, self._warn, self.check)
         except BaseException as error:
             # One for each: an error that is raised in many threads gathers all their tracebacks.
             errors = [_copied(error) for _ in guests]
@@ -295,15 +299,17 @@ class Pool:
         with meeting.lock:
             self.starting -= 1
             meeting.busy += 1
-        while (queued := self._next()) is not None:
-            _here.place, task, callback = queued
-            try:
-                outcome = task(), None
-            except BaseException as error:
-                outcome = None, error
-            del task, queued
-            self._report(callback, outcome)
-            del callback, outcome
+        # As many are busy as there are processors.
+        with using_threads(1):
+            while (queued := self._next()) is not None:
+                _here.place, task, callback = queued
+                try:
+                    outcome = task(), None
+                except BaseException as error:
+                    outcome = None, error
+                del task, queued
+                self._report(callback, outcome)
+                del callback, outcome
         meeting.end_work()
 
     def _next(self):
