@@ -91,6 +91,11 @@ VARIED = {
     "rmsprop": ({"optimizer": "rmsprop"}, {"optimizer__alpha": [0.9, 0.99], "lr": [1e-3, 0.01]}),
     "rmsprop's momentum": ({"optimizer": "rmsprop"}, {"optimizer__momentum": [0, 0.9]}),
     "weight_decay": ({}, {"weight_decay": [0, 1e-3, 0.1]}),
+    "rates by rule": ({}, {"lr": [{"head.*": 0.1, "*": 1e-3}, {"head.*": 1e-3, "*": 0.05}]}),
+    "decays by rule": (
+        {"optimizer": "adamw", "grad_clip_norm": 0.5},
+        {"weight_decay": [{"head.*": 0.3, "*": 0.1}, {"head.*": 0, "*": 0.5}]},
+    ),
     "l1": ({}, {"l1": [0, 1e-3, 0.1]}),
     "l2": ({}, {"l2": [0, 1e-3, 0.1]}),
     "l1 and l2": ({"l1": 1e-3}, {"l2": [0, 0.1], "lr": [1e-3, 0.05]}),
@@ -478,6 +483,23 @@ class Branching(UserMLP):
         return x if x.sum() > 0 else 2 * x
 
 
+class Halved(UserMLP):
+    """Has weights of two dtypes."""
+
+    def __init__(self, n_features_in, n_outputs):
+        super().__init__(n_features_in, n_outputs, 8)
+        self.factor = nn.Parameter(torch.ones(8, dtype=torch.float32))
+
+    def _apply(self, function, recurse=True):
+        """Stay of two dtypes whatever the whole is to be."""
+        super()._apply(function, recurse)
+        self.factor.data = self.factor.data.float()
+        return self
+
+    def forward(self, x):
+        return self.head(torch.relu(self.hidden(x.double())) * self.factor)
+
+
 class Watching(Callback):
     """Reads each batch of training."""
 
@@ -493,6 +515,7 @@ ONE_BY_ONE = {
     "LBFGS": ({"optimizer": "lbfgs", "max_epochs": 1}, "(?i)lbfgs"),
     "a callback on batches": ({"callbacks": [Watching()]}, "Watching"),
     "a branch on data": ({"net": Branching}, "Branching"),
+    "weights of two dtypes": ({"net": Halved}, "dtypes"),
 }
 
 
