@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import nullcontext
+from functools import partial
 
 import joblib
 import torch
@@ -20,13 +21,13 @@ EPOCHS = 3
 RATES = [3e-4, 1e-3, 3e-3, 1e-2]
 
 
-def sktorch_net():
+def sktorch_net(epochs, **settings):
     """Return the estimator, and the parameter that is searched."""
-    settings = {"batch_size": WORK.batch_size, "max_epochs": EPOCHS, "early_stopping": False}
+    settings |= {"batch_size": WORK.batch_size, "max_epochs": epochs, "early_stopping": False}
     return TorchClassifier(dtype="float32", random_state=0, **settings), "lr"
 
 
-def skorch_net():
+def skorch_net(epochs):
     """Return the same of skorch."""
     from skorch import NeuralNetClassifier
 
@@ -35,7 +36,7 @@ def skorch_net():
         criterion=torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
         batch_size=WORK.batch_size,
-        max_epochs=EPOCHS,
+        max_epochs=epochs,
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
@@ -43,10 +44,10 @@ def skorch_net():
     return net, "lr"
 
 
-def scikit_learn_net():
+def scikit_learn_net(epochs):
     """Return the same of scikit-learn."""
     net = MLPClassifier(
-        hidden_layer_sizes=WORK.hidden, batch_size=WORK.batch_size, max_iter=EPOCHS, random_state=0
+        hidden_layer_sizes=WORK.hidden, batch_size=WORK.batch_size, max_iter=epochs, random_state=0
     )
     return net, "learning_rate_init"
 
@@ -66,6 +67,9 @@ SEARCHES = {
     "scikit-learn": (scikit_learn_net, nullcontext),
 }
 
+# Too long to compile for a benchmark that runs once.
+COMPILED = {"sktorch, stacked and compiled": (partial(sktorch_net, compile=True), stacked)}
+
 
 def data(n_samples=WORK.n_samples):
     """Return X of float32 and labels."""
@@ -73,14 +77,15 @@ def data(n_samples=WORK.n_samples):
     return X.astype("float32"), y
 
 
-def search(trainer, rates, cv, X, y):
-    """Return a grid search over learning rates, fitted."""
-    build, context = SEARCHES[trainer]
-    net, parameter = build()
+def search(trainer, rates, cv, X, y, epochs=EPOCHS, n_jobs=None):
+    """Return a grid search over learning rates, fitted; ``n_jobs`` is for the peers."""
+    build, context = {**SEARCHES, **COMPILED}[trainer]
+    net, parameter = build(epochs)
+    n_jobs = None if trainer.startswith("sktorch") else n_jobs
     pipe = Pipeline([("scale", StandardScaler()), ("net", net)])
     with warnings.catch_warnings(), context():
         warnings.simplefilter("ignore")  # MLP's advice to train longer
-        return GridSearchCV(pipe, {f"net__{parameter}": rates}, cv=cv).fit(X, y)
+        return GridSearchCV(pipe, {f"net__{parameter}": rates}, cv=cv, n_jobs=n_jobs).fit(X, y)
 
 
 class Search:
