@@ -1,5 +1,6 @@
 """The parameters that both estimators have: their defaults, and what each may be."""
 
+import copy
 import inspect
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -9,6 +10,7 @@ import torch
 import torchmetrics
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from sktorch.copying import duplicate
 from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
 from sktorch.engine.precision import PRECISIONS
 from sktorch.parameters import ParametrizedEstimator
@@ -79,6 +81,15 @@ class FitSettings(ParametrizedEstimator):
                     "neither a number nor a name."
                 )
         super()._validate_params()
+
+    def __sklearn_clone__(self):
+        # scikit-learn copies parameters by ``copy.deepcopy``, a module too unless it has a way of
+        # its own to be cloned.
+        if not isinstance(vars(self).get("net"), torch.nn.Module):
+            return super().__sklearn_clone__()
+        twin = copy.copy(self)
+        twin.net = _ClonedNet(self.net)
+        return super(FitSettings, twin).__sklearn_clone__()
 
     def __init__(
         self,
@@ -152,3 +163,13 @@ class FitSettings(ParametrizedEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         super().__init__(**parameters)
+
+
+class _ClonedNet:
+    """Stands for a net while its estimator is cloned."""
+
+    def __init__(self, net):
+        self._net = net
+
+    def __sklearn_clone__(self):
+        return duplicate(self._net)
