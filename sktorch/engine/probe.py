@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from sktorch.backward import gradients_of
 from sktorch.data.tensors import as_tensors
 from sktorch.engine.placement import check_ids
 from sktorch.engine.shortage import is_shortage
@@ -248,7 +249,7 @@ def check_gradients(loss, modules):
     """Refuse a net that cannot be differentiated; warn of one that cannot learn."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     try:
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        gradients = gradients_of(loss, parameters)
     except Exception as error:
         if is_shortage(error):
             raise
