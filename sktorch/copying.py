@@ -32,7 +32,8 @@ def _duplicate(value, memo):
     if kind is dict or (kind is OrderedDict and not vars(value)):
         twin = memo[id(value)] = kind()
         for key, part in value.items():
-            twin[_duplicate(key, memo)] = _duplicate(part, memo)
+            key = key if type(key) is str else _duplicate(key, memo)
+            twin[key] = part if type(part) in _ATOMIC else _duplicate(part, memo)
     elif kind is set:
         twin = memo[id(value)] = {_duplicate(part, memo) for part in [*value]}
     elif _is_plain_module(kind) and not hasattr(value, "__deepcopy__"):

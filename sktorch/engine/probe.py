@@ -159,6 +159,9 @@ _LAST_OPERATIONS = {
 }
 _RESHAPES = ("View", "Squeeze", "Unsqueeze", "Reshape", "Alias", "Clone", "Transpose", "ToCopy")
 
+# How far from 1 rows of probabilities may sum.
+_TOLERANCE = 1e-3
+
 
 def looks_like(y_pred):
     """Tell probabilities and their logarithms from other scores.
@@ -180,9 +183,12 @@ def looks_like(y_pred):
         return _LAST_OPERATIONS[last.name()]
     if y_pred.ndim == 2 and y_pred.shape[1] > 1:
         scores = y_pred.detach().cpu().double()
+        if scores.min() < 0 and scores.max() > _TOLERANCE:
+            # No probabilities, and the exponential of one alone is more than a row may sum to.
+            return "logits"
         for meaning, p in (("probabilities", scores), ("log_probabilities", scores.exp())):
             p = p.numpy()
-            if (p >= 0).all() and abs(p.sum(1) - 1).max() < 1e-3:
+            if (p >= 0).all() and abs(p.sum(1) - 1).max() < _TOLERANCE:
                 return meaning
     return "logits"
 
