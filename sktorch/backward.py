@@ -6,7 +6,7 @@ no use for: subclasses of tensors, nested ones, settings for the threads of an a
 
 import torch
 
-__all__ = ["backward"]
+__all__ = ["backward", "gradients_of"]
 
 _run = torch.autograd.Variable._execution_engine.run_backward
 
@@ -18,3 +18,14 @@ def backward(loss):
         _run((loss,), ones, False, False, (), allow_unreachable=True, accumulate_grad=True)
     else:
         loss.backward()
+
+
+def gradients_of(loss, tensors):
+    """Return the gradient of ``loss``, a 0-d tensor, in each tensor, or None where it has none."""
+    if type(loss) is torch.Tensor and loss.is_cpu:
+        ones = (torch.ones_like(loss),)
+        given = tuple(tensors)
+        return _run(
+            (loss,), ones, False, False, given, allow_unreachable=True, accumulate_grad=False
+        )
+    return torch.autograd.grad(loss, tensors, allow_unused=True)

@@ -3,15 +3,16 @@
 ``NETS`` is the registry: a name that ``net=`` accepts, and the class behind it.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from numbers import Integral
 
 import torch
 from torch import nn
 
+from sktorch.copying import duplicate
 from sktorch.specs import accepted_arguments, check_arguments, describe, lookup
 
 __all__ = [
@@ -190,7 +191,7 @@ def _trainable(net):
 def _copied(net):
     """Return a copy of a module, which each fit needs."""
     try:
-        return copy.deepcopy(_trainable(net))
+        return duplicate(_trainable(net))
     except Exception as error:
         if str(error).startswith("net: "):
             raise
@@ -222,7 +223,7 @@ def reads_ids(net):
 
 def float_dtype(net):
     """Floating dtype ``net`` computes in: that of its first floating parameter or buffer."""
-    tensors = [*net.parameters(), *net.buffers()]
+    tensors = chain(net.parameters(), net.buffers())
     dtypes = (t.dtype for t in tensors if t.is_floating_point())
     return next(dtypes, torch.get_default_dtype())
 

@@ -62,12 +62,13 @@ def parameter_groups(net, extra, *, lr, weight_decay, frozen=False):
         ``{"params", "names", "lr", "given_lr", "weight_decay", "rule"}``; ``given_lr`` is what no
         schedule changes, the rule the pattern that gave it, or None.
     """
-    named = [(n, p) for n, p in (*net.named_parameters(), *extra) if frozen or p.requires_grad]
-    if not any(True for p in net.parameters() if p.requires_grad):
+    own = list(net.named_parameters())
+    if not any(parameter.requires_grad for _, parameter in own):
         raise ValueError(
             "net has no parameter to train: it has none, or all have requires_grad=False. "
             "Set requires_grad=True on those to be trained."
         )
+    named = [(n, p) for n, p in (*own, *extra) if frozen or p.requires_grad]
     in_norms = {id(p) for m in net.modules() if isinstance(m, _NORMS) for p in m.parameters()}
     others = in_norms | {id(p) for _, p in extra}
 

@@ -61,8 +61,11 @@ class ParametrizedEstimator(BaseEstimator):
         -------
         params : dict
         """
-        prefixed = {name: value for name, value in vars(self).items() if self._is_prefixed(name)}
-        return {**super().get_params(deep=deep), **prefixed}
+        params = super().get_params(deep=deep)
+        for name, value in vars(self).items():
+            if "__" in name and self._is_prefixed(name):
+                params[name] = value
+        return params
 
     def set_params(self, **params):
         """Set parameters by name; ``net__hidden_layer_sizes`` and its like may be new.

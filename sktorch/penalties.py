@@ -56,6 +56,8 @@ def build_penalty(net, *, l1, l2, frozen=False):
     frozen : bool
         Whether to take in parameters that are not trainable yet.
     """
+    if l1 == l2 == 0.0:
+        return None
     named = [(name, p) for name, p in net.named_parameters() if frozen or p.requires_grad]
     parts = []
     for rule, parameter in ((l1, "l1"), (l2, "l2")):

@@ -39,7 +39,7 @@ def apply_rule(rule, parameters, name, *, spared=None, default=None):
             for key, parameter in parameters
         ]
     for (key, _), (value, _) in zip(parameters, values, strict=True):
-        _check_number(value, f"{name} of {key}")
+        _check_number(value, "{} of {}", name, key)
     return values
 
 
@@ -56,7 +56,7 @@ def _called(rule, key, parameter, name):
 def _matched(rule, parameters, name, default):
     keys = [key for key, _ in parameters]
     for pattern, value in rule.items():
-        _check_number(value, f"{name}[{pattern!r}]")
+        _check_number(value, "{}[{!r}]", name, pattern)
         if not any(fnmatchcase(key, pattern) for key in keys):
             raise ValueError(
                 f"{name}: the pattern {pattern!r} matches no parameter of net. "
@@ -71,6 +71,6 @@ def _matched(rule, parameters, name, default):
     return [(default if p is None else float(rule[p]), p) for p in found]
 
 
-def _check_number(value, name):
+def _check_number(value, words, *names):
     if not isinstance(value, Real) or not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}.")
+        raise ValueError(f"{words.format(*names)} must be a finite number >= 0, got {value!r}.")

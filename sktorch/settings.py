@@ -1,14 +1,23 @@
 """The parameters that both estimators have: their defaults, and what each may be."""
 
+import copy
+import functools
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 import torchmetrics
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 
+from sktorch.copying import duplicate
 from sktorch.docstrings import SHARED_ATTRIBUTES, SHARED_PARAMETERS
 from sktorch.engine.precision import PRECISIONS
 from sktorch.parameters import ParametrizedEstimator
@@ -69,16 +78,19 @@ class FitSettings(ParametrizedEstimator):
 
     def _validate_params(self):
         """Check the parameters; True and False are no numbers, though Python says they are."""
-        for name, constraints in self._parameter_constraints.items():
-            value = getattr(self, name)
-            if isinstance(value, bool | np.bool_) and not {"boolean", "verbose"} & {
-                c for c in constraints if isinstance(c, str)
-            }:
-                raise ValueError(
-                    f"The {name!r} parameter of {type(self).__name__} cannot be {value}, which is "
-                    "neither a number nor a name."
-                )
-        super()._validate_params()
+        known = _valid_defaults(type(self))
+        values = {name: getattr(self, name) for name in self._parameter_constraints}
+        changed = {n: v for n, v in values.items() if known.get(n, _NOTHING) is not v}
+        _check_parameters(type(self), changed)
+
+    def __sklearn_clone__(self):
+        # scikit-learn copies parameters by ``copy.deepcopy``, a module too unless it has a way of
+        # its own to be cloned.
+        if not isinstance(vars(self).get("net"), torch.nn.Module):
+            return super().__sklearn_clone__()
+        twin = copy.copy(self)
+        twin.net = _ClonedNet(self.net)
+        return super(FitSettings, twin).__sklearn_clone__()
 
     def __init__(
         self,
@@ -152,3 +164,46 @@ class FitSettings(ParametrizedEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         super().__init__(**parameters)
+
+
+def _check_parameters(cls, parameters):
+    """Check some of the parameters of an estimator of a class."""
+    constraints = cls._parameter_constraints
+    for name, value in parameters.items():
+        if isinstance(value, bool | np.bool_) and not {"boolean", "verbose"} & {
+            c for c in constraints[name] if isinstance(c, str)
+        }:
+            raise ValueError(
+                f"The {name!r} parameter of {cls.__name__} cannot be {value}, which is "
+                "neither a number nor a name."
+            )
+    validate_parameter_constraints(constraints, parameters, caller_name=cls.__name__)
+
+
+_NOTHING = object()
+
+
+@functools.lru_cache(maxsize=128)
+def _valid_defaults(cls):
+    """Return the defaults of a class that are valid and cannot be changed, by name.
+
+    A parameter that is the same object need not be checked, which takes as long as a step.
+    """
+    valid = {}
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        immutable = isinstance(parameter.default, str | int | float | None)
+        if immutable and name in cls._parameter_constraints:
+            with suppress(ValueError):
+                _check_parameters(cls, {name: parameter.default})
+                valid[name] = parameter.default
+    return valid
+
+
+class _ClonedNet:
+    """Stands for a net while its estimator is cloned."""
+
+    def __init__(self, net):
+        self._net = net
+
+    def __sklearn_clone__(self):
+        return duplicate(self._net)

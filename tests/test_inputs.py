@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,13 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.datasets import load_digits
+from sklearn.utils.validation import validate_data
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from sktorch import TorchClassifier, TorchRegressor
 from sktorch.data import DatasetSlice
+from sktorch.data.checks import check_X
 
 N = 600
 DIGITS, LABELS = load_digits(return_X_y=True)
@@ -390,3 +393,55 @@ def test_where_data_lies_goes_by_the_memory_that_is_free(free, kind, words, monk
     assert clf.data_source_.kind == kind
     assert re.fullmatch(words, clf.data_source_.reason)
     np.testing.assert_allclose(clf.predict_proba(X), plain, rtol=1e-4)
+
+
+NUMBERS = np.arange(12.0).reshape(6, 2)
+
+JUDGED = {
+    "float64": NUMBERS,
+    "float32": NUMBERS.astype(np.float32),
+    "integers": NUMBERS.astype(int),
+    "bools": NUMBERS > 3,
+    "another byte order": NUMBERS.astype(">f8"),
+    "every other row": NUMBERS[::2],
+    "images": NUMBERS.reshape(3, 2, 2),
+    "a sum that overflows": np.full((4, 2), 3e38, np.float32),
+    "NaN": np.where(NUMBERS == 3, np.nan, NUMBERS),
+    "both infinities": np.where(NUMBERS == 3, np.inf, np.where(NUMBERS == 4, -np.inf, 1)),
+    "complex": NUMBERS * 1j,
+    "objects": NUMBERS.astype(object),
+    "strings": NUMBERS.astype(str),
+    "no rows": NUMBERS[:0],
+    "no columns": NUMBERS[:, :0],
+    "one axis": NUMBERS[0],
+    "masked": np.ma.masked_array(NUMBERS),
+}
+
+
+@pytest.mark.parametrize("kind", JUDGED)
+@pytest.mark.parametrize("names", [None, ["a", "b"]])
+def test_arrays_are_judged_as_scikit_learn_does(kind, names):
+    def judge(check, estimator):
+        try:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                X = check(estimator)
+            return np.asarray(X).tolist(), X.dtype, vars(estimator), [str(w.message) for w in told]
+        except (ValueError, TypeError) as error:
+            return type(error), str(error)
+
+    def ours(estimator):
+        return check_X(estimator, X, reset=names is None).values
+
+    def theirs(estimator):
+        return validate_data(estimator, X, reset=names is None, accept_sparse="csr", allow_nd=True)
+
+    X = JUDGED[kind]
+    estimators = [TorchClassifier(), TorchClassifier()]
+    for estimator in estimators if names else ():
+        validate_data(estimator, pd.DataFrame(NUMBERS, columns=names))
+    found, expected = map(judge, (ours, theirs), estimators)
+    if kind == "strings":
+        assert found[0] == expected[0]
+    else:
+        assert repr(found) == repr(expected)

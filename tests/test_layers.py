@@ -12,6 +12,7 @@ FLOORS = [
     {
         "_version",
         "backward",
+        "copying",
         "digest",
         "docstrings",
         "exceptions",

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sktorch import TorchClassifier, TorchRegressor
+from sktorch.callbacks import Callback
 from sktorch.exceptions import FitDivergedError
 
 
@@ -230,3 +231,33 @@ def test_no_step_reads_a_value_back_to_the_host(case, weighted, breast_cancer):
             )
         counts.append(reads.count)
     assert counts[0] == counts[1]
+
+
+class Ballast(nn.Linear):
+    """Has weights of which the output needs the first alone, and no more than its zero."""
+
+    def __init__(self, size):
+        super().__init__(30, 2)
+        self.ballast = nn.Parameter(torch.full((4,), size))
+
+    def forward(self, x):
+        return super().forward(x) + 0 * self.ballast[0]
+
+
+class Spoil(Callback):
+    """Makes a weight that is not needed NaN, or an infinity of either sign."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def on_fit_end(self, state):
+        state.net.ballast.data[1 : 1 + len(self.values)] = torch.tensor(self.values)
+
+
+@pytest.mark.parametrize("values", [[np.nan], [np.inf], [np.inf, -np.inf]])
+def test_weights_that_are_not_finite_are_refused_and_large_ones_are_not(values, breast_cancer):
+    clf = TorchClassifier(Ballast(3e38), max_epochs=1).fit(*breast_cancer)
+    assert torch.isfinite(clf.net_.ballast).all()
+    assert torch.isinf(clf.net_.ballast.sum())
+    with pytest.raises(FitDivergedError, match="weights are no longer finite after epoch 1"):
+        clf.set_params(callbacks=[Spoil(values)]).fit(*breast_cancer)

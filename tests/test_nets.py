@@ -2,6 +2,8 @@
 
 import copy
 import functools
+import weakref
+from types import FunctionType, MethodType
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from sklearn.base import clone
 from torch import nn
 
 from sktorch import TorchClassifier, TorchRegressor
+from sktorch.copying import duplicate
 from sktorch.nets import ACTIVATIONS, MLP, NETS, load_matching
 
 FORMS = {
@@ -198,3 +201,149 @@ def test_pretrained_weights_with_a_frozen_body_and_a_faster_head(breast_cancer):
     clf = TorchClassifier(net, lr={"hidden.*": 0, "head.*": 0.05}, max_epochs=20).fit(X, y)
     assert torch.equal(clf.net_.hidden.weight, source.hidden.weight)
     assert clf.score(X, y) > 0.9
+
+
+class Tangled(nn.Module):
+    """Holds the same things in several places, in containers, and itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = self.again = nn.Linear(3, 3)
+        self.tied = nn.Linear(3, 3)
+        self.tied.weight = self.first.weight
+        self.register_buffer("mean", torch.arange(3.0), persistent=False)
+        self.table = {"layer": self.first, ("a", 1): [self.mean, {2, 3}]}
+        self.itself = [self]
+        self.hook = self.register_forward_hook(lambda module, x, y: y + 1)
+        self.scale = np.arange(3)
+
+    def forward(self, x):
+        return self.tied(self.first(x)) * self.mean
+
+
+class Remembering(nn.Linear):
+    """Is copied in a way of its own."""
+
+    def __deepcopy__(self, memo):
+        twin = Remembering(self.in_features, self.out_features)
+        twin.is_copy = True
+        return twin
+
+
+class Stated(nn.Linear):
+    """Leaves out of a copy what it has cached."""
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "cache"}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self.copies = getattr(self, "copies", 0) + 1
+
+
+class Slotted(nn.Linear):
+    """Has more than its dict holds."""
+
+    __slots__ = ("width",)
+
+
+class Listed(nn.Linear, list):
+    """Is a list as well."""
+
+    __hash__ = nn.Module.__hash__
+
+
+def slotted():
+    net = Slotted(2, 2)
+    object.__setattr__(net, "width", [2])
+    return net
+
+
+def listed():
+    net = Listed(2, 3)
+    net.extend([1, [2]])
+    return net
+
+
+COPIED = {
+    "plain": lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)),
+    "lstm": lambda: nn.LSTM(3, 4, num_layers=2),
+    "transformer": lambda: nn.TransformerEncoderLayer(4, 2),
+    "lazy": lambda: nn.LazyLinear(3),
+    "frozen": lambda: nn.Linear(2, 3).requires_grad_(False),
+    "evaluated": lambda: nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)).eval(),
+    "parametrized": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)),
+    "spectral": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(2, 3)),
+    "dicts": lambda: nn.ModuleDict({"a": nn.ParameterList([torch.ones(2)]), "b": nn.ModuleList()}),
+    "tangled": Tangled,
+    "its own way": lambda: nn.Sequential(Remembering(2, 3)),
+    "its own state": lambda: nn.Sequential(Stated(2, 3)),
+    "slots": slotted,
+    "a list too": listed,
+}
+
+
+def content(value, seen):
+    """Return what a copy must have in common with its original, identities among its parts too."""
+    if isinstance(value, torch.nn.Module | torch.Tensor | np.ndarray | dict | list | tuple | set):
+        if id(value) in seen:
+            return "seen", seen[id(value)]
+        seen[id(value)] = len(seen)
+    if isinstance(value, weakref.ref):
+        return content(value(), seen)
+    if isinstance(value, nn.UninitializedParameter):
+        return "uninitialized"
+    if isinstance(value, torch.Tensor):
+        return type(value), value.requires_grad, value.stride(), value.tolist()
+    if isinstance(value, nn.Module):
+        items = list(value) if isinstance(value, list) else None
+        slots = getattr(value, "width", None)
+        return type(value), content(vars(value), seen), content(items, seen), content(slots, seen)
+    if isinstance(value, dict):
+        return type(value), [(content(k, seen), content(v, seen)) for k, v in value.items()]
+    if isinstance(value, np.ndarray | list | tuple | set):
+        return type(value), [content(part, seen) for part in value]
+    if isinstance(value, MethodType):
+        return value.__func__, content(value.__self__, seen)
+    return value if isinstance(value, str | int | float | type | FunctionType) else type(value)
+
+
+@pytest.mark.parametrize("form", COPIED)
+def test_a_net_is_copied_as_deepcopy_does(form):
+    torch.manual_seed(0)
+    net = COPIED[form]()
+    if form == "lstm":
+        net.flatten_parameters()
+    torch.manual_seed(1)
+    expected = copy.deepcopy(net)
+    before = content(net, {})
+    torch.manual_seed(1)
+    twin = duplicate(net)
+    assert content(twin, {}) == content(expected, {})
+    assert content(net, {}) == before
+    own = {id(t) for t in (*net.parameters(), *net.buffers(), *net.modules())}
+    assert not own & {id(t) for t in (*twin.parameters(), *twin.buffers(), *twin.modules())}
+
+
+def test_a_clone_has_a_net_of_its_own():
+    net = UserMLP(4, 3)
+    clf = TorchClassifier(net, loss=nn.CrossEntropyLoss(), random_state=0)
+    twin = clone(clf)
+    assert clf.net is net
+    assert type(twin.net) is UserMLP
+    with torch.no_grad():
+        net.head.weight.zero_()
+    assert (twin.net.head.weight != 0).all()
+    assert list(vars(twin)) == list(vars(clf))
+    assert clone(TorchClassifier(UserMLP)).net is UserMLP
+
+
+def test_a_subclass_that_builds_its_net_can_be_cloned(breast_cancer):
+    class Wide(TorchClassifier):
+        def __init__(self, width=4, max_epochs=1):
+            super().__init__(UserMLP(30, 2, width), max_epochs=max_epochs)
+            self.width = width
+
+    twin = clone(Wide(width=9).fit(*breast_cancer))
+    assert twin.net.hidden.out_features == 9
+    assert not hasattr(twin, "net_")

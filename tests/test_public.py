@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.utils._param_validation import validate_parameter_constraints
 
 import sktorch
 from sktorch import TorchClassifier, TorchRegressor
@@ -74,3 +75,24 @@ def test_skorch_is_not_imported_unless_used():
 def test_importing_touches_no_accelerator():
     code = "import sktorch, torch; assert not torch.cuda.is_initialized()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_default_is_valid(estimator):
+    names = estimator._parameter_constraints
+    defaults = estimator().get_params()
+    validate_parameter_constraints(names, defaults, caller_name=estimator.__name__)
+    estimator()._validate_params()
+
+
+@pytest.mark.parametrize(("lr", "words"), [(-1.0, "'lr' parameter of Odd must"), (True, "'lr'")])
+def test_an_invalid_default_of_a_subclass_is_refused(lr, words):
+    class Odd(TorchClassifier):
+        """A classifier whose default is none."""
+
+        def __init__(self, net="mlp", *, lr=lr, **parameters):
+            super().__init__(net, lr=lr, **parameters)
+
+    with pytest.raises(ValueError, match=words):
+        Odd().fit(np.ones((4, 2)), [0, 1, 0, 1])
+    Odd(lr=0.1, max_epochs=1).fit(np.ones((4, 2)), [0, 1, 0, 1])

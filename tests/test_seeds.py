@@ -59,3 +59,17 @@ def test_a_fit_within_no_grad_still_trains(breast_cancer):
     with torch.no_grad():
         inside = fit("mlp", breast_cancer)
     assert np.array_equal(inside, fit("mlp", breast_cancer))
+
+
+def test_without_a_seed_no_two_fits_are_the_same(breast_cancer):
+    fits = [TorchClassifier(max_epochs=1).fit(*breast_cancer) for _ in range(2)]
+    assert not torch.equal(*(fit.net_[0].weight for fit in fits))
+
+
+def test_a_seed_of_numpy_is_the_number_it_is(breast_cancer):
+    fits = [
+        TorchClassifier(max_epochs=1, random_state=seed).fit(*breast_cancer)
+        for seed in (7, np.int64(7), np.random.RandomState(7))
+    ]
+    for other in fits[1:]:
+        assert torch.equal(fits[0].net_[0].weight, other.net_[0].weight)

@@ -37,7 +37,9 @@ class Labels:
     def learn(cls, y, classes=None):
         """Read the kind of problem off ``y``, or off ``classes`` where they are given."""
         y = _plain_labels(y if classes is None else np.asarray(classes))
-        if not _are_plainly_labels(y):
+        labels = np.unique(y) if _is_a_column_of_labels(y) else None
+        # Few values that come again and again are labels; of the rest scikit-learn judges.
+        if labels is None or 2 * len(labels) > len(y):
             check_classification_targets(y)
         if y.ndim == 2 and type_of_target(y) == "multilabel-indicator":
             return cls(np.arange(y.shape[1]), "multilabel")
@@ -46,7 +48,7 @@ class Labels:
                 f"y of shape {y.shape} is neither one label a sample nor an indicator of zeros and "
                 "ones. For several label columns wrap the estimator in MultiOutputClassifier."
             )
-        labels = np.unique(y)
+        labels = np.unique(y) if labels is None else labels
         if len(labels) < 2:
             raise ValueError(
                 f"y must have at least two classes to tell apart, got 1 class: "
@@ -112,6 +114,10 @@ class Labels:
             raise ValueError(
                 f"y must have one label a sample, as when it was first fitted, got shape {y.shape}."
             )
+        if _is_a_column_of_labels(y) and y.dtype == self.classes.dtype:
+            numbers = np.searchsorted(self.classes, y)
+            if np.array_equal(self.classes.take(numbers, mode="clip"), y):
+                return numbers
         found = np.unique(y)
         try:
             known = np.isin(found, self.classes)
@@ -130,9 +136,9 @@ class Labels:
         return y if self.kind == "multilabel" else self.classes[y.reshape(len(y))]
 
 
-def _are_plainly_labels(y):
-    """Whether y is a column of few integers, bools or strings; the rest scikit-learn judges."""
-    return y.ndim == 1 and y.dtype.kind in "biuU" and 2 * len(np.unique(y)) <= len(y)
+def _is_a_column_of_labels(y):
+    """Whether y is a column of integers, bools or strings."""
+    return y.ndim == 1 and y.dtype.kind in "biuU"
 
 
 def _plain_labels(y):

@@ -1,5 +1,7 @@
 """Arrays of the user to tensors of the net."""
 
+import functools
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -55,10 +57,12 @@ def as_tensor(values, dtype, device, name, copy=False):
     if sparse.issparse(values):
         values = values.toarray()
     target = _numpy_dtype(dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        array = np.ascontiguousarray(values).astype(target, copy=False)
-    if _narrows(values.dtype, target):
-        _check_survived(values, array, name, dtype)
+    array = np.ascontiguousarray(values)
+    if array.dtype != target:
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = array.astype(target)
+        if _narrows(values.dtype, target):
+            _check_survived(values, array, name, dtype)
     if not array.flags.writeable or (copy and np.may_share_memory(array, values)):
         array = array.copy()
     return torch.from_numpy(array).to(device=device, dtype=dtype)
@@ -77,6 +81,7 @@ def _converted(values, dtype, device, name, copy):
     return tensor.clone() if copy and shares else tensor
 
 
+@functools.cache  # of the dtypes of torch
 def _numpy_dtype(dtype):
     """Nearest dtype of numpy, which has no bfloat16."""
     return np.float32 if dtype is torch.bfloat16 else torch.empty(0, dtype=dtype).numpy().dtype

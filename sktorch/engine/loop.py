@@ -49,7 +49,6 @@ def run(state):
         if not is_shortage(error):
             raise
     else:
-        check_weights(state)
         return
     # Outside of the handler, whose error keeps alive what the failed step has computed.
     raise shortage_of_fit(state)
@@ -249,8 +248,10 @@ def check_losses(state, values):
 
 def check_weights(state):
     """Refuse to return a net whose weights are not finite, or that is worse than before by far."""
-    finite = torch.stack([torch.isfinite(p.detach()).all() for p in state.parameters])
-    if not finite.all():
+    weights = [p.detach() for p in state.parameters]
+    # A finite sum is a sum of finite numbers; another may have overflowed.
+    finite = torch.isfinite(torch.stack([w.sum() for w in weights])).all()
+    if not finite and not all(torch.isfinite(w).all() for w in weights):
         raise FitDivergedError(
             f"weights are no longer finite after epoch {state.epoch}. {_remedy(state)}"
         )

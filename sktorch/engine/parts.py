@@ -61,7 +61,9 @@ def new_net(settings, x, n_outputs, device, loss):
             and str(x.dtype).removeprefix("torch.") != "float32"
             and settings.precision is None
         )
-        return net.to(torch.float64 if wide else torch.float32)
+        dtype = torch.float64 if wide else torch.float32
+        # Going through all modules takes long, and usually finds nothing to do.
+        return net if float_dtype(net) is dtype else net.to(dtype)
     return net
 
 

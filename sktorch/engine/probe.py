@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from sktorch.backward import gradients_of
 from sktorch.data.tensors import as_tensors
 from sktorch.engine.placement import check_ids
 from sktorch.engine.shortage import is_shortage
@@ -158,6 +159,9 @@ _LAST_OPERATIONS = {
 }
 _RESHAPES = ("View", "Squeeze", "Unsqueeze", "Reshape", "Alias", "Clone", "Transpose", "ToCopy")
 
+# How far from 1 rows of probabilities may sum.
+_TOLERANCE = 1e-3
+
 
 def looks_like(y_pred):
     """Tell probabilities and their logarithms from other scores.
@@ -179,9 +183,12 @@ def looks_like(y_pred):
         return _LAST_OPERATIONS[last.name()]
     if y_pred.ndim == 2 and y_pred.shape[1] > 1:
         scores = y_pred.detach().cpu().double()
+        if scores.min() < 0 and scores.max() > _TOLERANCE:
+            # No probabilities, and the exponential of one alone is more than a row may sum to.
+            return "logits"
         for meaning, p in (("probabilities", scores), ("log_probabilities", scores.exp())):
             p = p.numpy()
-            if (p >= 0).all() and abs(p.sum(1) - 1).max() < 1e-3:
+            if (p >= 0).all() and abs(p.sum(1) - 1).max() < _TOLERANCE:
                 return meaning
     return "logits"
 
@@ -248,7 +255,7 @@ def check_gradients(loss, modules):
     """Refuse a net that cannot be differentiated; warn of one that cannot learn."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     try:
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        gradients = gradients_of(loss, parameters)
     except Exception as error:
         if is_shortage(error):
             raise

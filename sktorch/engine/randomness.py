@@ -8,6 +8,7 @@ process's own streams are where they were.
 
 import threading
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 
@@ -44,8 +45,14 @@ class RandomStream:
     def __init__(self, seed, device):
         self.seed = seed
         self._generators = _global_generators(device)
-        self.states = [
-            torch.Generator(device=g.device).manual_seed(seed).get_state() for g in self._generators
+
+    # Made when it is asked for: of data that lies in memory no stream is ever read.
+    @cached_property
+    def states(self):
+        """See the class."""
+        return [
+            torch.Generator(device=g.device).manual_seed(self.seed).get_state()
+            for g in self._generators
         ]
 
     def __enter__(self):
