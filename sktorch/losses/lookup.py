@@ -63,16 +63,10 @@ def find_loss(loss, *, classification):
         meaning None where it is to predict labels: the net's output will tell.
     """
     if isinstance(loss, str):
-        own = {
-            name: entry
-            for name, entry in LOSSES.items()
-            if (
-                any(t in _LABELS for t in entry.targets)
-                if classification
-                else "values" in entry.targets
-            )
-        }
-        if loss in LOSSES and loss not in own:
+        if loss in LOSSES and _is_for(LOSSES[loss], classification):
+            return LOSSES[loss]
+        own = {name: entry for name, entry in LOSSES.items() if _is_for(entry, classification)}
+        if loss in LOSSES:
             raise ValueError(
                 f"loss={loss!r} is for {'values' if classification else 'class labels'}, which "
                 f"{'TorchRegressor' if classification else 'TorchClassifier'} predicts. "
@@ -101,3 +95,9 @@ def find_loss(loss, *, classification):
         return Loss(loss, "logits", _LABELS)
     meaning, targets = _TORCH_LOSSES.get(kind, (None, _LABELS))
     return Loss(loss, meaning, targets)
+
+
+def _is_for(entry, classification):
+    """Whether a loss of ours is for class labels, or for values."""
+    targets = _LABELS if classification else ("values",)
+    return any(target in targets for target in entry.targets)
