@@ -21,11 +21,11 @@ def backward(loss):
 
 
 def gradients_of(loss, tensors):
-    """Return the gradient of ``loss``, a 0-d tensor, in each tensor, or None where it has none."""
+    """Return the gradient of the sum of ``loss`` in each tensor, or None where it has none."""
     if type(loss) is torch.Tensor and loss.is_cpu:
         ones = (torch.ones_like(loss),)
         given = tuple(tensors)
         return _run(
             (loss,), ones, False, False, given, allow_unreachable=True, accumulate_grad=False
         )
-    return torch.autograd.grad(loss, tensors, allow_unused=True)
+    return torch.autograd.grad(loss.sum(), tensors, allow_unused=True)

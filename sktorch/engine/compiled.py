@@ -212,4 +212,4 @@ def compile_graph(graph, inputs):
         "triton.cudagraphs": inputs[0].device.type == "cuda",
     }
     with config.patch(options), tracing(TracingContext(mode)):
-        return compile_fx_inner(graph, fakes)
+        return compile_fx_inner(graph, fakes, cpp_wrapper=inputs[0].device.type == "cpu")

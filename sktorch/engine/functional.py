@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch.func import functional_call
 
+from sktorch.backward import gradients_of
 from sktorch.engine.numbers import Uses
 from sktorch.engine.updates import find_update
 
@@ -98,7 +99,7 @@ class FunctionalStep:
         leaves = [p.detach().requires_grad_() for p in self.shaped(held.parameters)]
         y_pred, moved = self.predict(self.precision.forward, leaves, held, x)
         loss = self.loss_of(y_pred, y, weight, total, numbers.loss)
-        gradients = self.blocks(torch.autograd.grad(loss.sum(), leaves))
+        gradients = self.blocks(gradients_of(loss, leaves))
         with torch.no_grad():
             for buffer, after in zip(held.buffers, moved, strict=True):
                 buffer.copy_(after)
@@ -134,9 +135,8 @@ class FunctionalStep:
     def _predict(self, forward, parameters, buffers, fixed, x):
         # Copies, because what a transform of torch did not wrap cannot be written to in it.
         buffers = [buffer.clone() for buffer in buffers]
-        names = (*self.names, *self.buffers, *self.fixed)
-        held = dict(zip(names, (*parameters, *buffers, *fixed), strict=True))
-        return forward(lambda x: functional_call(self.net, held, (x,)), x), buffers
+        net = self.net_with([*parameters, *buffers, *fixed])
+        return forward(net, x), buffers
 
     def loss_of(self, y_pred, y, weight, total, numbers):
         """Return the loss of a batch."""
@@ -164,6 +164,11 @@ class FunctionalStep:
             self.update(p, g, own, *f)
 
     # What a stack does otherwise --------------------------------------------------------------
+
+    def net_with(self, tensors):
+        """Return the net as a function of x that computes with other tensors."""
+        held = dict(zip((*self.names, *self.buffers, *self.fixed), tensors, strict=True))
+        return lambda x: functional_call(self.net, held, (x,))
 
     @property
     def n_blocks(self):

@@ -1,13 +1,13 @@
 """The training step of many nets at once."""
 
-import copy
 from functools import partial
 
 import torch
+from torch import nn
 from torch.func import vmap
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
+from sktorch.copying import duplicate
 from sktorch.engine.functional import FunctionalStep, Held
 
 __all__ = ["MappedStep"]
@@ -33,7 +33,11 @@ class MappedStep(FunctionalStep):
     def __init__(self, state, *, uses=None, tensor_numbers=True):
         super().__init__(state, uses=uses, tensor_numbers=tensor_numbers)
         # To be called; that of a member is the member's again once it leaves.
-        self.net = copy.deepcopy(state.net)
+        self.net = duplicate(state.net)
+        self.places = _places(self.net, (*self.names, *self.buffers, *self.fixed))
+        for module in self.net.modules():
+            if type(module) is nn.Linear:
+                module.forward = partial(_on_columns, module)
         self.shapes = [p.shape for p in state.parameters]
         self.sizes = [p.numel() for p in state.parameters]
 
@@ -91,8 +95,14 @@ class MappedStep(FunctionalStep):
     def predict(self, forward, parameters, held, x):
         """Return the predictions of all members, and their buffers."""
         mapped = vmap(partial(self._predict, forward), randomness="different")
-        with _Columns():
-            return mapped(parameters, held.buffers, held.fixed, x)
+        return mapped(parameters, held.buffers, held.fixed, x)
+
+    def net_with(self, tensors):
+        """Return the net, which holds other tensors from now on."""
+        for tensor, places in zip(tensors, self.places, strict=True):
+            for mapping, name in places:
+                mapping[name] = tensor
+        return self.net
 
     def loss_of(self, y_pred, y, weight, total, numbers):
         """Return the loss of each member's batch."""
@@ -127,16 +137,23 @@ def _joined(members):
     return torch.stack([torch.cat([t.reshape(-1) for t in tensors]) for tensors in members])
 
 
-class _Columns(TorchFunctionMode):
-    """Computes linear layers on columns.
+def _places(net, names):
+    """Return where a net holds its tensors: by name, the mappings of modules and keys in them."""
+    places = {}
+    for module in net.modules():
+        for mapping in (module._parameters, module._buffers):
+            for name, tensor in mapping.items():
+                places.setdefault(id(tensor), []).append((mapping, name))
+    named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    return [places[id(named[name])] for name in names]
 
-    The gradient of a weight has then the layout of the weight. As torch maps a linear layer it is
-    transposed, which costs as much as the product.
+
+def _on_columns(linear, x):
+    """Compute the forward of a linear layer so that gradients have the layout of its weight.
+
+    As torch maps it they are transposed, which costs as much as the product.
     """
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is F.linear and not kwargs and args[0].ndim == 2:
-            x, weight, bias = (*args, None)[:3]
-            y = weight @ x.mT
-            return (y if bias is None else y + bias.to(y.dtype)[:, None]).mT
-        return function(*args, **(kwargs or {}))
+    if x.ndim != 2:
+        return F.linear(x, linear.weight, linear.bias)
+    y = linear.weight @ x.mT
+    return (y if linear.bias is None else y + linear.bias.to(y.dtype)[:, None]).mT

@@ -176,8 +176,12 @@ class Means:
         """Take in the mean losses of a batch, whose total weights are given."""
         if self.sums is None:
             self.sums, self.totals = loss.new_zeros(2, self.n_members)
-        self.sums[members] += loss * total
-        self.totals[members] += total
+        sums, totals = self.sums[members], self.totals[members]
+        if isinstance(total, torch.Tensor):
+            sums.addcmul_(loss, total)
+        else:
+            sums.add_(loss, alpha=total)
+        totals.add_(total)
 
     def compute(self):
         """Return the means, of shape (n_members,)."""
