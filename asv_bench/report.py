@@ -194,10 +194,7 @@ def peers_table(options):
 
 
 def search_table(options):
-    """Print what a search of 20 candidates in 5 folds takes, and the best score.
-
-    What others train has two processes, and the backend two threads.
-    """
+    """Print what a search of 20 candidates in 5 folds takes on two cores, and the best score."""
     scores = {}
     data, rates = search.data(5_000), np.geomspace(1e-4, 1e-2, 20).tolist()
 

@@ -102,6 +102,19 @@ def test_a_compiled_fit_ends_where_the_plain_one_ends(case):
     assert_same_fit(*both(TorchClassifier(**SETTINGS, **CASES[case]), X, Y))
 
 
+def test_weights_that_were_frozen_at_first_count_their_own_steps():
+    def thawed(compile):
+        net = nn.Sequential(nn.Linear(X.shape[1], 8), nn.Tanh(), nn.Linear(8, 2)).double()
+        net.load_state_dict({k: torch.full_like(v, 0.1) for k, v in net.state_dict().items()})
+        net[0].requires_grad_(False)
+        given = {"lr": 0.05, "batch_size": 16, "random_state": 0, "dtype": "float64"}
+        clf = TorchClassifier(net, compile=compile, **given).partial_fit(X, Y, classes=[0, 1])
+        clf.net_.requires_grad_(True)
+        return clf.partial_fit(X, Y)
+
+    assert_same_fit(thawed(False), thawed(True))
+
+
 def test_batch_norm_dropout_and_frozen_layers_are_those_of_the_plain_step():
     settings = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
     torch.manual_seed(0)

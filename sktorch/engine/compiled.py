@@ -211,5 +211,12 @@ def compile_graph(graph, inputs):
         "size_asserts": False,
         "triton.cudagraphs": inputs[0].device.type == "cuda",
     }
+    on_cpu = inputs[0].device.type == "cpu"
     with config.patch(options), tracing(TracingContext(mode)):
-        return compile_fx_inner(graph, fakes, cpp_wrapper=inputs[0].device.type == "cpu")
+        try:
+            # In C++ alone threads do not wait for each other to leave the interpreter.
+            return compile_fx_inner(graph, fakes, cpp_wrapper=on_cpu)
+        except Exception:
+            if not on_cpu:
+                raise
+        return compile_fx_inner(graph, fakes)

@@ -36,7 +36,7 @@ class Numbers(NamedTuple):
     ----------
     table : Tensor of shape (n_numbers, n_columns)
         What the update takes, in the order of its names. There is one column for all parameters
-        where the optimizer has one group of them, else one for each.
+        where the optimizer has one group of them, all as many steps old, else one for each.
     penalties : Tensor of shape (2, n_parameters), or empty
         Strengths of l1 and l2.
     limit : Tensor of shape (), or empty
@@ -71,8 +71,7 @@ class LiveNumbers:
         self.states = states
         device = states[0].device
         self.dtype = torch.float32 if device.type == "mps" else torch.float64
-        grouped = max(len(state.optimizer.param_groups) for state in states) > 1
-        self.n_columns = len(step.names) if grouped else 1
+        self.n_columns = 1 if all(map(_is_uniform, states)) else len(step.names)
         self.known = self._read()
         rows = [self._table(), self._strengths(), self._limits(), self._loss_numbers()]
         self.now = Numbers(*(self._tensor(each).to(device) for each in rows))
@@ -118,6 +117,13 @@ class LiveNumbers:
     def _loss_numbers(self):
         names = self.step.loss_names
         return [[state.objective.numbers[name] for name in names] for state in self.states]
+
+
+def _is_uniform(state):
+    """Whether one column of numbers serves all parameters, which have taken as many steps."""
+    slots = [state.optimizer.state.get(p, {}) for p in state.parameters]
+    counts = {float(own.get("step", 0.0)) for own in slots}
+    return len(state.optimizer.param_groups) == len(counts) == 1
 
 
 def _strengths(state, kind):
