@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import signal
 import subprocess
 import sys
 import types
@@ -623,8 +624,6 @@ def ask_to_stop():
 
 
 def press_ctrl_c():
-    import signal
-
     signal.raise_signal(signal.SIGINT)
 
 
@@ -637,8 +636,13 @@ def test_a_callback_that_interrupts_ends_the_fit(hook):
 
 
 def test_ctrl_c_goes_through():
-    with pytest.raises(KeyboardInterrupt):
-        fit(TorchClassifier, [Interrupts("on_epoch_end", press_ctrl_c)])
+    # Python leaves the signal ignored where the shell runs the tests in the background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(TorchClassifier, [Interrupts("on_epoch_end", press_ctrl_c)])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 ERRORS = {

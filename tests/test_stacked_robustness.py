@@ -524,6 +524,7 @@ def test_settings_of_the_process_are_as_before():
 
 
 INTERRUPTED = """
+import signal
 import sys, threading, time, warnings
 from sklearn.model_selection import cross_val_score
 from test_stacked_robustness import *
@@ -548,6 +549,8 @@ CASES = {
     "one alone": lambda: cross_val_score(cheap(**endless), X, y, cv=[(range(40), range(40, 60))]),
     "nested": lambda: cross_val_score(search(cheap(**endless), LR), X, y, cv=2),
 }
+# Ignored where the shell runs the tests in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for CASE, start in CASES.items():
     try:
         with stacked():
