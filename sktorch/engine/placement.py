@@ -15,7 +15,7 @@ from sktorch.nets import first_layer, float_dtype, has_batch_norm
 __all__ = ["EVAL_ROWS", "batch_rows", "check_ids", "eval_rows", "place"]
 
 # Enough rows that the arithmetic dwarfs the overhead of a call, and few activations at once.
-EVAL_ROWS = 4096
+EVAL_ROWS = 8192
 _EVAL_BYTES = 2**26
 
 # Samples that are read one by one; a step waits for no more of them than this.
