@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import types
 
 import joblib
 import numpy as np
@@ -75,6 +76,15 @@ class Bent(UserMLP):
         return self.head(self.mask * self.bend(x) + self.slope * x)
 
 
+def _doubled(linear, x):
+    return 2 * nn.functional.linear(x, linear.weight, linear.bias)
+
+
+def _with_a_replaced_forward(net):
+    net.hidden.forward = types.MethodType(_doubled, net.hidden)
+    return net
+
+
 # Settings of the estimator, and the grid over it: what may differ within a stack.
 VARIED = {
     "lr": ({}, {"lr": [1e-4, 0.01, 0.1]}),
@@ -140,6 +150,10 @@ VARIED = {
     "shuffle": ({}, {"shuffle": [True, False]}),
     "metrics": ({"metrics": ["accuracy", "f1"], "early_stopping": True}, {"lr": [0.01, 0.1]}),
     "a net of the user's": ({"net": UserMLP(6, 3).double()}, {"lr": [0.01, 0.1]}),
+    "a layer whose forward was replaced": (
+        {"net": _with_a_replaced_forward(UserMLP(6, 3).double())},
+        {"lr": [0.01, 0.1]},
+    ),
     "the built-in net": ({"net": "mlp", "net__hidden_layer_sizes": (7, 5)}, {"lr": [0.01, 0.1]}),
     "batches of one row": ({"batch_size": 50 - 1}, {"lr": [0.01, 0.1]}),
     "one batch": ({"batch_size": "auto"}, {"lr": [0.01, 0.1]}),
