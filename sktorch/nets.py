@@ -26,6 +26,7 @@ __all__ = [
     "has_batch_norm",
     "has_sparse_gradients",
     "is_built_in",
+    "lies_on",
     "load_matching",
     "reads_ids",
 ]
@@ -219,6 +220,11 @@ def has_sparse_gradients(net):
 def reads_ids(net):
     """Whether ``net`` begins with an embedding, which takes integers."""
     return isinstance(first_layer(net), nn.Embedding | nn.EmbeddingBag)
+
+
+def lies_on(net, device):
+    """Whether all parameters and buffers of ``net`` are on ``device``."""
+    return all(t.device == device for t in chain(net.parameters(), net.buffers()))
 
 
 def float_dtype(net):

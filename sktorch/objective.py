@@ -89,7 +89,20 @@ class Objective:
         return torch.dot(self.pointwise(y_pred, y_true, **numbers), weight) / total
 
     def of_members(self, y_pred, y_true, weight, total):
-        """Losses of batches side by side, of shape (n_members,), where it goes ``by_rows``."""
+        """Losses of batches side by side, where it goes ``by_rows``.
+
+        Parameters
+        ----------
+        y_pred : Tensor of shape (n_members, n_rows) or (n_members, n_rows, n_outputs)
+        y_true : Tensor of shape (n_members, n_rows, ...)
+        weight : Tensor of shape (n_members, n_rows) or None
+        total : float or Tensor of shape (n_members,)
+            Total weight of each batch.
+
+        Returns
+        -------
+        losses : Tensor of shape (n_members,)
+        """
         losses = self.pointwise(y_pred.flatten(0, 1), y_true.flatten(0, 1))
         losses = losses.view(y_true.shape[:2])
         return losses.mean(1) if weight is None else (losses * weight).sum(1) / total

@@ -18,6 +18,7 @@ FLOORS = [
         "exceptions",
         "fields",
         "files",
+        "finite",
         "fused",
         "rules",
         "specs",

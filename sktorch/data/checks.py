@@ -21,6 +21,7 @@ from sktorch.data.datasets import DatasetSlice, is_dataset, plain
 from sktorch.data.inputs import Arrays, Samples, Stream
 from sktorch.data.lazy import LazyRows, is_lazy
 from sktorch.fields import leaves
+from sktorch.finite import all_finite
 from sktorch.specs import describe
 
 __all__ = ["Rows", "check_X", "check_rows", "tried_on"]
@@ -118,10 +119,7 @@ def _is_plain(array, kinds="biuf"):
     """
     if type(array) is not np.ndarray or array.dtype.kind not in kinds or not array.size:
         return False
-    if array.dtype.kind != "f":
-        return True
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(array.sum()))
+    return array.dtype.kind != "f" or all_finite(array)
 
 
 def _check_names(estimator, X, reset):
@@ -293,7 +291,7 @@ def _check_one(name, array, least_axes):
         _check_shape(name, array.shape, least_axes)
         if array.is_complex():
             raise ValueError(f"{name} holds complex numbers. Pass their real and imaginary parts.")
-        if array.is_floating_point() and not torch.isfinite(array).all():
+        if array.is_floating_point() and not all_finite(array):
             raise ValueError(f"{name} contains NaN or infinity. Impute or drop such rows.")
         return array
     if is_lazy(array):

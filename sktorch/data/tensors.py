@@ -7,6 +7,7 @@ import torch
 from scipy import sparse
 
 from sktorch.fields import each_named, leaves
+from sktorch.finite import all_finite
 
 __all__ = ["as_tensor", "as_tensors", "check_finite"]
 
@@ -30,9 +31,9 @@ def check_finite(x):
     """Refuse NaN and infinity in what was read just now, which nobody has looked at before."""
     for name, part in leaves(x):
         if isinstance(part, torch.Tensor):
-            finite = not part.is_floating_point() or bool(torch.isfinite(part).all())
+            finite = not part.is_floating_point() or all_finite(part)
         else:
-            finite = bool(np.isfinite(part.data if sparse.issparse(part) else part).all())
+            finite = all_finite(part.data if sparse.issparse(part) else part)
         if not finite:
             raise ValueError(
                 f"{name} contains NaN or infinity. Impute them (sklearn.impute) or drop such rows."
@@ -73,7 +74,7 @@ def _converted(values, dtype, device, name, copy):
     tensor = values.detach().to(device=device, dtype=dtype)
     if dtype.is_floating_point:
         narrows = values.is_floating_point() and values.dtype.itemsize > dtype.itemsize
-        if narrows and not torch.isfinite(tensor).all():
+        if narrows and not all_finite(tensor):
             raise _out_of_range(name, dtype)
     elif values.is_floating_point() and not torch.equal(tensor.to(values.dtype), values.to(device)):
         raise _not_whole(name, values.dtype)
@@ -93,10 +94,7 @@ def _narrows(source, target):
 
 def _check_survived(values, array, name, dtype):
     if array.dtype.kind == "f":
-        # The sum tells at no cost in memory, unless it overflows.
-        with np.errstate(over="ignore", invalid="ignore"):
-            finite = np.isfinite(array.sum()) or np.isfinite(array).all()
-        if not finite:
+        if not all_finite(array):
             raise _out_of_range(name, dtype)
     elif not np.array_equal(values, array):
         raise _not_whole(name, values.dtype)

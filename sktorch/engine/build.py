@@ -1,7 +1,10 @@
 """From settings and rows to a fit that is ready to run."""
 
+from contextlib import nullcontext
+
 import torch
 
+from sktorch.data.batches import copied
 from sktorch.engine.average import WeightAverage
 from sktorch.engine.device import resolve_device
 from sktorch.engine.measure import Readout, new_metrics
@@ -25,7 +28,7 @@ from sktorch.engine.randomness import RandomStream
 from sktorch.engine.state import FitState
 from sktorch.fields import caller
 from sktorch.losses import find_loss
-from sktorch.nets import has_sparse_gradients
+from sktorch.nets import has_sparse_gradients, lies_on
 from sktorch.objective import decoder_of
 from sktorch.optim import build_optimizer, needs_closure, parameter_groups
 from sktorch.penalties import build_penalty
@@ -110,6 +113,7 @@ def build(
         order=order,
         stream=stream,
         is_random=trial.is_random,
+        first_rows=trial.rows,
         first_loss=trial.loss,
         device=device,
         penalty=build_penalty(net, l1=settings.l1, l2=settings.l2, frozen=frozen),
@@ -127,10 +131,10 @@ def build(
     readout = Readout(signature, target, decoder_of(objective.module), device)
     state.train_metrics = new_metrics(measures, readout, device, ranks)
     if measures:
-        head = train.head(PROBE_ROWS)
         net.eval()
         with torch.no_grad(), stream.undone():
-            state.train_metrics.try_out(state.forward(head.x), head.y)
+            rows = copied(trial.rows) if trial.writes else trial.rows
+            state.train_metrics.try_out(state.forward(rows.x), rows.y)
     if valid is not None:
         state.valid_metrics = new_metrics(measures, readout, device, ranks)
     if settings.ema_decay is not None:
@@ -143,12 +147,16 @@ def learner(settings, train, valid, target, seeds, device, earlier):
     loss = find_loss(settings.loss, classification=target.classifies)
     check_values(settings, loss, target, train, valid)
     net, trained = earlier or (None, None)
-    x, _, _ = RandomStream(seeds.order ^ _READING, device).call(train.X.head, PROBE_ROWS)
+    reading = RandomStream(seeds.order ^ _READING, device)
+    # What lies in memory draws no random numbers.
+    with nullcontext() if train.X.elsewhere is None else reading:
+        x, _, _ = train.X.head(PROBE_ROWS)
     # Lazy layers draw their weights in the probe, and a loss may have weights too.
     with RandomStream(seeds.weights, device):
         if net is None:
             net = new_net(settings, x, target.n_outputs(loss), device, loss)
-        net.to(device)
+        if not lies_on(net, device):
+            net.to(device)
         input_dtype, y_pred = probe_net(net, x, device)
         objective = new_objective(settings, loss, train, target, y_pred, trained)
     return net, objective, new_signature(settings, loss, target, x, input_dtype, y_pred)
@@ -180,6 +188,8 @@ def sources(settings, train, valid, net, signature, device, order, seeds, ranks)
 def try_out(net, objective, train, valid, stream):
     """Compute the loss once in training mode, and once as in validation; see ``Trial``."""
     trial = probe_training(net, objective, train.head(PROBE_ROWS), stream)
+    if trial.writes:
+        trial = trial._replace(rows=train.head(PROBE_ROWS))
     train.copies = trial.writes
     if valid is not None:
         valid.copies = trial.writes

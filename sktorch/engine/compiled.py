@@ -48,8 +48,9 @@ class CompiledStep:
         # Some losses of torch take floats only; their numbers are constants of the program.
         for tensor_numbers in (True, False):
             step = FunctionalStep(state, tensor_numbers=tensor_numbers)
-            self.step, self.numbers = step, LiveNumbers(step, [state])
-            tensors = step.tensors(state)
+            self.numbers = LiveNumbers(step, [state])
+            held = step.held_by(state).flat()
+            tensors = [tensor.detach() for tensor in held]
             self.inputs = [*tensors, *self.numbers.now]
             try:
                 self.program = program_of(step, state, tensors, self.numbers.now, batch, only_known)
@@ -59,7 +60,7 @@ class CompiledStep:
                     raise
         # Torch's schedulers warn where they are stepped before the optimizer was.
         state.optimizer._opt_called = True
-        self.holding = Holding(state, step.held_by(state).flat())
+        self.holding = Holding(state, held)
 
     def serves(self):
         """Whether it still computes with what the fit holds; a callback may have changed that."""

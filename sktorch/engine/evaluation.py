@@ -3,7 +3,7 @@
 import torch
 
 from sktorch.data.batches import copied
-from sktorch.engine.loop import weighted_mean
+from sktorch.engine.means import Mean
 from sktorch.engine.measure import Readout, new_metrics
 from sktorch.engine.placement import place
 from sktorch.engine.shortage import halves, in_memory, n_rows
@@ -36,7 +36,7 @@ def measure(net, objective, rows, signature, target, measures, device):
     readout = Readout(signature, target, decoder_of(objective.module), device)
     metrics = new_metrics(measures, readout, device)
     forward = caller(net, signature.input_dtype)
-    losses, totals = [], []
+    mean = Mean()
 
     def step(batch):
         # The net may write to what it is given.
@@ -46,9 +46,8 @@ def measure(net, objective, rows, signature, target, measures, device):
 
     with torch.no_grad():
         for batch, (loss, y_pred) in in_memory(step, batches, n_rows, halves, device):
-            losses.append(loss)
-            totals.append(batch.total)
+            mean.add(loss, batch.total)
             if metrics is not None:
                 metrics.add(y_pred, batch.y)
-    values = {"loss": weighted_mean(losses, totals), **(metrics.compute() if metrics else {})}
+    values = {"loss": mean.compute(), **(metrics.compute() if metrics else {})}
     return {name: value.item() for name, value in values.items()}

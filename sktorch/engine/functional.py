@@ -73,10 +73,6 @@ class FunctionalStep:
             slots=[[own[name] for own in slots] for name in names],
         )
 
-    def tensors(self, state):
-        """Return the tensors to call with."""
-        return [tensor.detach() for tensor in self.held_by(state).flat()]
-
     # The step ---------------------------------------------------------------------------------
 
     def __call__(self, tensors, numbers, x, y, weight, total):
@@ -85,7 +81,7 @@ class FunctionalStep:
         Parameters
         ----------
         tensors : list of Tensor
-            As from ``tensors``.
+            Those of ``held_by``, without gradients.
         numbers : Numbers
         x, y, weight, total
             As in ``Batch``.

@@ -7,14 +7,15 @@ from itertools import islice
 
 import torch
 
+from sktorch.engine.means import Mean
 from sktorch.engine.memory import keep_freed_memory
 from sktorch.engine.plan import plan_step
-from sktorch.engine.probe import PROBE_ROWS
 from sktorch.engine.shortage import halves, in_memory, is_shortage, n_rows, shortage_of_fit
 from sktorch.engine.snapshot import restore_callbacks
 from sktorch.engine.step import eval_step
 from sktorch.engine.threads import threads_for, using_threads
 from sktorch.exceptions import FitDivergedError
+from sktorch.finite import all_finite
 
 __all__ = [
     "aborting",
@@ -27,7 +28,6 @@ __all__ = [
     "gradients",
     "groups_of",
     "run",
-    "weighted_mean",
 ]
 
 # A loss that is larger than before training by this factor is one that blew up.
@@ -151,27 +151,26 @@ def train_epoch(state):
         state.average.use(averages=False)
     step, metrics = state.step, state.train_metrics
     begin, end = state.hooks["on_batch_begin"], state.hooks["on_batch_end"]
-    losses, totals = [], []
+    mean = Mean(state.ranks)
     for batches in groups_of(state.accumulation, state.train):
         for hook in begin:
             for batch in batches:
                 hook(state, batch)
         for batch, (loss, y_pred) in zip(batches, step(state, batches), strict=True):
-            losses.append(loss)
-            totals.append(batch.total)
+            mean.add(loss, batch.total)
             if metrics is not None:
                 metrics.add(y_pred, batch.y)
             for hook in end:
                 hook(state, batch, loss, y_pred)
     if state.average is not None:
         state.average.use(averages=True)
-    return summary("train", losses, totals, metrics, state.ranks)
+    return summary("train", mean, metrics)
 
 
 def validate(state):
     """Return the means over the validation data by name, on the device."""
     begin, end = state.hooks["on_batch_begin"], state.hooks["on_batch_end"]
-    losses, totals = [], []
+    mean = Mean(state.ranks)
     for module in state.modules:
         module.eval()
     # Not inference_mode: what a net keeps of it for later, such as a mask, must bear gradients.
@@ -184,21 +183,20 @@ def validate(state):
     with torch.no_grad():
         steps = in_memory(step, state.valid, n_rows, halves, state.device)
         for batch, (loss, y_pred) in steps:
-            losses.append(loss)
-            totals.append(batch.total)
+            mean.add(loss, batch.total)
             if state.valid_metrics is not None:
                 state.valid_metrics.add(y_pred, batch.y)
             for hook in end:
                 hook(state, batch, loss, y_pred)
-        values = summary("val", losses, totals, state.valid_metrics, state.ranks)
+        values = summary("val", mean, state.valid_metrics)
     for module in state.modules:
         module.train()
     return values
 
 
-def summary(part, losses, totals, metrics, ranks):
+def summary(part, mean, metrics):
     """Return the mean loss and the metrics of one part of the data, 0-d tensors by name."""
-    values = {f"{part}_loss": weighted_mean(losses, totals, ranks)}
+    values = {f"{part}_loss": mean.compute()}
     if metrics is not None:
         values |= {f"{part}_{name}": value for name, value in metrics.compute().items()}
     return values
@@ -209,19 +207,6 @@ def groups_of(size, items):
     items = iter(items)
     while group := list(islice(items, size)):
         yield group
-
-
-def weighted_mean(values, weights, ranks=None):
-    """Average 0-d tensors, over all processes; the weights are numbers, or 0-d tensors too."""
-    values = torch.stack(list(values))
-    if isinstance(weights[0], torch.Tensor):
-        weights = torch.stack(list(weights))
-    else:
-        weights = torch.tensor(weights, dtype=values.dtype, device=values.device)
-    total, weight = torch.dot(values, weights), weights.sum()
-    if ranks is not None:
-        total, weight = ranks.sum(torch.stack([total, weight]))
-    return total / weight
 
 
 def schedule(state):
@@ -249,15 +234,13 @@ def check_losses(state, values):
 def check_weights(state):
     """Refuse to return a net whose weights are not finite, or that is worse than before by far."""
     weights = [p.detach() for p in state.parameters]
-    # A finite sum is a sum of finite numbers; another may have overflowed.
-    finite = torch.isfinite(torch.stack([w.sum() for w in weights])).all()
-    if not finite and not all(torch.isfinite(w).all() for w in weights):
+    if not all_finite(*weights):
         raise FitDivergedError(
             f"weights are no longer finite after epoch {state.epoch}. {_remedy(state)}"
         )
     drawn = state.stream.states
     with torch.no_grad():
-        loss = eval_step(state, state.train.head(PROBE_ROWS))[0].item()
+        loss = eval_step(state, state.first_rows)[0].item()
     state.stream.states = drawn
     if not loss <= _BLOWN_UP * (1 + abs(state.first_loss)):
         raise FitDivergedError(

@@ -56,9 +56,11 @@ class MappedStep(FunctionalStep):
         ).flat()
 
     def place(self, state, tensors, index):
-        """Let a fit hold views of the tensors of a stack."""
-        for own, view in zip(self.held_by(state).flat(), self._views(tensors, index), strict=True):
+        """Let a fit hold views of the tensors of a stack; return what it holds."""
+        held = self.held_by(state).flat()
+        for own, view in zip(held, self._views(tensors, index), strict=True):
             own.data = view
+        return held
 
     def set_free(self, state, tensors, index):
         """Let a fit hold copies of those of the views that it holds."""

@@ -5,13 +5,16 @@ import warnings
 from itertools import product
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from sktorch.backward import gradients_of
+from sktorch.data.batches import Batch
 from sktorch.data.tensors import as_tensors
 from sktorch.engine.placement import check_ids
 from sktorch.engine.shortage import is_shortage
 from sktorch.fields import caller, each, leaves
+from sktorch.finite import all_finite
 from sktorch.nets import first_layer, float_dtype, reads_ids
 from sktorch.specs import user_level
 
@@ -143,7 +146,7 @@ def check_output(net, y_pred, n_samples, when="in eval mode"):
             f"net must return floating-point numbers, got {y_pred.dtype}. Return its scores, not "
             "the predicted labels."
         )
-    if not torch.isfinite(y_pred).all():
+    if not all_finite(y_pred.detach()):
         raise ValueError(
             "net gives values that are not finite on the first rows of X before any training, "
             f"{when}. Check its initial weights and its forward."
@@ -182,12 +185,11 @@ def looks_like(y_pred):
     if last is not None and last.name() in _LAST_OPERATIONS:
         return _LAST_OPERATIONS[last.name()]
     if y_pred.ndim == 2 and y_pred.shape[1] > 1:
-        scores = y_pred.detach().cpu().double()
+        scores = y_pred.detach().cpu().double().numpy()
         if scores.min() < 0 and scores.max() > _TOLERANCE:
             # No probabilities, and the exponential of one alone is more than a row may sum to.
             return "logits"
-        for meaning, p in (("probabilities", scores), ("log_probabilities", scores.exp())):
-            p = p.numpy()
+        for meaning, p in (("probabilities", scores), ("log_probabilities", np.exp(scores))):
             if (p >= 0).all() and abs(p.sum(1) - 1).max() < _TOLERANCE:
                 return meaning
     return "logits"
@@ -198,6 +200,8 @@ class Trial(NamedTuple):
 
     Parameters
     ----------
+    rows : Batch
+        What it was computed on.
     is_random : bool
         Whether it drew random numbers. It is asked of the forward itself, since dropout need not
         be a layer.
@@ -207,6 +211,7 @@ class Trial(NamedTuple):
         What it was.
     """
 
+    rows: Batch
     is_random: bool
     writes: bool
     loss: float
@@ -245,6 +250,7 @@ def probe_training(net, objective, batch, stream):
         for buffer, value in zip(buffers, kept, strict=True):
             buffer.copy_(value)
     return Trial(
+        rows=batch,
         is_random=any(not torch.equal(a, b) for a, b in zip(after, before, strict=True)),
         writes=[tensor._version for tensor in given] != versions,
         loss=loss.item(),

@@ -8,6 +8,7 @@ from sktorch.data.stacked import stacked_batches
 from sktorch.engine.compiled import program_of, tensors_of
 from sktorch.engine.holding import Holding
 from sktorch.engine.mapped import MappedStep
+from sktorch.engine.means import Means
 from sktorch.engine.numbers import LiveNumbers, Numbers, Uses
 
 __all__ = ["Stack"]
@@ -57,10 +58,10 @@ class Stack:
     def _attach(self):
         """Make what members hold views of the stack."""
         self.members = list(self.lanes)
-        for index, state in enumerate(self.lanes):
-            self.step.place(state, self.tensors, index)
-        held = [self.step.held_by(state).flat() for state in self.lanes]
-        self.holdings = [*map(Holding, self.lanes, held)]
+        self.holdings = [
+            Holding(state, self.step.place(state, self.tensors, index))
+            for index, state in enumerate(self.lanes)
+        ]
         self.numbers = LiveNumbers(self.step, self.lanes)
         self.program = self.program_shape = None
 
@@ -163,29 +164,6 @@ def _shadow(state):
     shadow.after_update, shadow.average = [], None
     shadow.train_metrics = shadow.valid_metrics = None
     return shadow
-
-
-class Means:
-    """Means over samples, of each member."""
-
-    def __init__(self, n_members):
-        self.n_members = n_members
-        self.sums = self.totals = None
-
-    def add(self, members, loss, total):
-        """Take in the mean losses of a batch, whose total weights are given."""
-        if self.sums is None:
-            self.sums, self.totals = loss.new_zeros(2, self.n_members)
-        sums, totals = self.sums[members], self.totals[members]
-        if isinstance(total, torch.Tensor):
-            sums.addcmul_(loss, total)
-        else:
-            sums.add_(loss, alpha=total)
-        totals.add_(total)
-
-    def compute(self):
-        """Return the means, of shape (n_members,)."""
-        return self.sums / self.totals
 
 
 def _loss_numbers(state):

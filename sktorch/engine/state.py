@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from sktorch.callbacks import HOOKS, Callback, overriding
-from sktorch.data.batches import Resident
+from sktorch.data.batches import Batch, Resident
 from sktorch.data.streams import Arriving, Streamed
 from sktorch.engine.average import WeightAverage
 from sktorch.engine.measure import MetricSet
@@ -58,8 +58,10 @@ class FitState:
         Column of the history that decides which epoch was the best.
     mode : {"min", "max"}
     train_metrics, valid_metrics : MetricSet or None
+    first_rows : Batch or None
+        A few rows of ``train``.
     first_loss : float
-        Loss of a few rows before training.
+        Their loss before training.
     max_epochs : int
         Epochs of this run, beyond those already in ``history``.
     callbacks : list of Callback
@@ -105,6 +107,7 @@ class FitState:
     mode: str = "min"
     train_metrics: MetricSet | None = None
     valid_metrics: MetricSet | None = None
+    first_rows: Batch | None = None
     first_loss: float = math.inf
     max_epochs: int = 1
     callbacks: list[Callback] = field(default_factory=list)

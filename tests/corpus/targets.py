@@ -1,5 +1,7 @@
 """Labels and values that are bad or odd."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
@@ -45,9 +47,16 @@ LABELS = {
     "a single sample of a class": np.r_[7, Y[1:]],
 }
 HALVES = r"(?i)continuous|label|class"
+
+
+def accuracy(lib, y):
+    """Return how many labels a classifier gives back."""
+    return np.mean(lib.clf().fit(X, y).predict(X) == np.asarray(y))
+
+
 for name, y in LABELS.items():
-    act = lambda lib, y=y: np.mean(lib.clf().fit(X, y).predict(X) == np.asarray(y))  # noqa: E731
-    case("y", name, act, right=learns, error=HALVES if name in ("halves", "bytes") else None)
+    error = HALVES if name in ("halves", "bytes") else None
+    case("y", name, partial(accuracy, y=y), right=learns, error=error)
 case(
     "y",
     "a single sample of a class, held out",

@@ -1,0 +1,92 @@
+"""Means over samples of what is computed batch by batch, without a read from the device."""
+
+import torch
+
+__all__ = ["Mean", "Means"]
+
+# Numbers that are kept before they are added up. Each is a small tensor, which in the memory that
+# earlier batches have left stands in the way of later ones.
+_MOST_KEPT = 32
+
+
+class Mean:
+    """Mean of the losses of batches, by the total weight of each.
+
+    Parameters
+    ----------
+    ranks : Ranks, optional
+        Processes over which it is taken too.
+    """
+
+    def __init__(self, ranks=None):
+        self.ranks = ranks
+        self.values, self.weights = [], []
+        self.total = self.weight = 0
+
+    def add(self, value, weight):
+        """Take in a 0-d tensor; its weight is a number, or a 0-d tensor too."""
+        self.values.append(value)
+        self.weights.append(weight)
+        if len(self.values) == _MOST_KEPT:
+            self._add_up()
+
+    def compute(self):
+        """Return the mean, a 0-d tensor."""
+        if self.values:
+            self._add_up()
+        total, weight = self.total, self.weight
+        if self.ranks is not None:
+            weight = torch.as_tensor(weight, dtype=total.dtype, device=total.device)
+            total, weight = self.ranks.sum(torch.stack([total, weight]))
+        return total / weight
+
+    def _add_up(self):
+        values, weights = torch.stack(self.values), self.weights
+        if isinstance(weights[0], torch.Tensor):
+            weights = torch.stack(weights)
+            self.total = self.total + torch.dot(values, weights)
+            self.weight = self.weight + weights.sum()
+        else:
+            if len({*weights}) == 1:
+                # Without weights that are first copied to the device, which would wait for it.
+                total = values.sum() * weights[0]
+            else:
+                total = torch.dot(values, values.new_tensor(weights))
+            self.total = self.total + total
+            self.weight += sum(weights)
+        self.values, self.weights = [], []
+
+
+class Means:
+    """The same of many fits at once.
+
+    Parameters
+    ----------
+    n_members : int
+    """
+
+    def __init__(self, n_members):
+        self.n_members = n_members
+        self.sums = self.totals = None
+
+    def add(self, members, loss, total):
+        """Take in the losses of some members' batches, and their total weights.
+
+        Parameters
+        ----------
+        members : slice
+        loss : Tensor of shape (n_some,)
+        total : float or Tensor of shape (n_some,)
+        """
+        if self.sums is None:
+            self.sums, self.totals = loss.new_zeros(2, self.n_members)
+        sums, totals = self.sums[members], self.totals[members]
+        if isinstance(total, torch.Tensor):
+            sums.addcmul_(loss, total)
+        else:
+            sums.add_(loss, alpha=total)
+        totals.add_(total)
+
+    def compute(self):
+        """Return the means, of shape (n_members,)."""
+        return self.sums / self.totals
