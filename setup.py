@@ -44,6 +44,7 @@ setup(
         "torchmetrics>=1.0",
         "pandas>=2.0",
         "joblib>=1.3",
+        "cloudpickle>=3.0",
         "safetensors>=0.5",
         "tqdm>=4.60",
     ],

@@ -523,6 +523,40 @@ def test_settings_of_the_process_are_as_before():
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == before
 
 
+def test_filters_of_warnings_survive_tasks_that_change_them_at_once():
+    """scikit-learn sets them in each task, and Python has one list of them for all threads."""
+    filters, before = warnings.filters, [*warnings.filters]
+    first_in, second_in, left, emptied = (threading.Event() for _ in range(4))
+
+    def first():
+        with warnings.catch_warnings():
+            first_in.set()
+            second_in.wait(5)
+        left.set()
+
+    def second():
+        first_in.wait(5)
+        with warnings.catch_warnings():
+            second_in.set()
+            left.wait(5)
+            # That of the process again, since the first task has put it back.
+            warnings.resetwarnings()
+            emptied.set()
+
+    def third():
+        emptied.wait(5)
+
+    def count():
+        return len(filters)
+
+    def run():
+        with stacked():
+            return Parallel()(delayed(task)() for task in (first, second, third, count))
+
+    assert in_time(run)[-1] == len(before)
+    assert [*filters] == before
+
+
 INTERRUPTED = """
 import signal
 import sys, threading, time, warnings

@@ -4,6 +4,8 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch._C import _functorch
+from torch._functorch.vmap import lazy_load_decompositions
 from torch.func import vmap
 from torch.nn import functional as F
 
@@ -96,8 +98,7 @@ class MappedStep(FunctionalStep):
 
     def predict(self, forward, parameters, held, x):
         """Return the predictions of all members, and their buffers."""
-        mapped = vmap(partial(self._predict, forward), randomness="different")
-        return mapped(parameters, held.buffers, held.fixed, x)
+        return mapped(partial(self._predict, forward), parameters, held.buffers, held.fixed, x)
 
     def net_with(self, tensors):
         """Return the net, which holds other tensors from now on."""
@@ -132,6 +133,29 @@ class MappedStep(FunctionalStep):
         for count in counts:
             count.add_(1)
         return counts[0][:, : table.shape[-1]] if counts else None
+
+
+def mapped(predict, parameters, buffers, fixed, x):
+    """Return ``predict`` of each member: the prediction, and the buffers as it leaves them.
+
+    This is ``torch.func.vmap`` for just these lists of tensors. Its way through containers of any
+    kind takes as long as the forward of a small net.
+    """
+    lazy_load_decompositions()
+    n_members = len(x)
+    level = _functorch._vmap_increment_nesting(n_members, "different")
+    try:
+        inside = [
+            [_functorch._add_batch_dim(tensor, 0, level) for tensor in tensors]
+            for tensors in (parameters, buffers, fixed, [x])
+        ]
+        y_pred, moved = predict(*inside[:3], *inside[3])
+        return (
+            _functorch._remove_batch_dim(y_pred, level, n_members, 0),
+            [_functorch._remove_batch_dim(tensor, level, n_members, 0) for tensor in moved],
+        )
+    finally:
+        _functorch._vmap_decrement_nesting()
 
 
 def _joined(members):

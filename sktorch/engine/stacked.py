@@ -35,9 +35,6 @@ __all__ = ["run_together"]
 # Members of a stack beyond which more of them save nothing, and its tensors leave the cache.
 _MOST_MEMBERS = 128
 
-# Share of the memory that is available which the stacks may take.
-_MEMORY_SHARE = 0.5
-
 
 class Work(NamedTuple):
     """Fits to train at once, and whether as one."""
@@ -46,7 +43,7 @@ class Work(NamedTuple):
     stacked: bool
 
 
-def run_together(states, n_threads, warn, check=lambda: None):
+def run_together(states, n_threads, warn, check=lambda: None, memory=0.5):
     """Train many fits; each ends as ``run`` alone would end it.
 
     Parameters
@@ -58,6 +55,8 @@ def run_together(states, n_threads, warn, check=lambda: None):
         Is told, once for each kind, why fits are trained one by one.
     check : callable
         Called between steps; what it raises ends the training.
+    memory : float, default=0.5
+        Share of the memory that is available which the stacks may take.
 
     Returns
     -------
@@ -68,7 +67,7 @@ def run_together(states, n_threads, warn, check=lambda: None):
     n_threads = n_threads if states[0].device.type == "cpu" else 1
     parts = [part for state in states for part in (state.train, state.valid) if part is not None]
     share_rows(parts)
-    works = plan_work(states, n_threads, warn)
+    works = plan_work(states, n_threads, warn, memory)
     errors = {}
     progress = _progress(works)
 
@@ -91,7 +90,7 @@ def run_together(states, n_threads, warn, check=lambda: None):
     return [errors.get(id(state)) for state in states]
 
 
-def plan_work(states, n_threads, warn):
+def plan_work(states, n_threads, warn, memory):
     """Return the stacks to train, and the fits that are trained alone."""
     works = []
     groups = group(states)
@@ -102,7 +101,7 @@ def plan_work(states, n_threads, warn):
         if reason or len(alike) == 1:
             works += [Work([state], stacked=False) for state in alike]
         else:
-            size = _stack_size(alike, n_threads)
+            size = _stack_size(alike, n_threads, memory)
             parts = [alike[start : start + size] for start in range(0, len(alike), size)]
             works += [Work(part, stacked=True) for part in parts]
     kinds = [kind for kind in groups if isinstance(kind, Kind)]
@@ -118,12 +117,12 @@ def _why_alone(kind, state):
         return _words(error)
 
 
-def _stack_size(states, n_threads):
+def _stack_size(states, n_threads, memory):
     """Return how many fits of one kind make a stack: as many stacks as threads, none too large."""
     n_parts = max(1, min(n_threads, len(states) // 2), -(-len(states) // _MOST_MEMBERS))
     available = available_bytes(states[0].device)
     if available is not None:
-        at_once = _MEMORY_SHARE * available / bytes_of(states[0])
+        at_once = memory * available / bytes_of(states[0])
         n_parts = max(n_parts, math.ceil(len(states) * n_threads / max(1.0, at_once)))
     return -(-len(states) // n_parts)
 

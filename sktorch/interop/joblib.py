@@ -6,11 +6,14 @@ together, and the tasks go on.
 """
 
 from contextlib import contextmanager, nullcontext
+from numbers import Integral
 
-from joblib import register_parallel_backend
+from joblib import cpu_count, register_parallel_backend
 from joblib.parallel import ParallelBackendBase
 
-from sktorch.interop.meeting import MOST_ALIVE, Meeting, Pool, current_meeting
+from sktorch.interop.crew import Crew
+from sktorch.interop.meeting import MOST_ALIVE, Meeting, Room, current_meeting
+from sktorch.interop.pool import Pool
 
 __all__ = ["SktorchBackend", "register"]
 
@@ -20,18 +23,35 @@ class SktorchBackend(ParallelBackendBase):
 
     ``n_jobs`` is how many tasks may be begun and unfinished, each with its data and its net. Unset
     or -1, it is as many as half of the memory holds, and at most 256; with 1 nothing is stacked.
+
+    Parameters
+    ----------
+    n_processes : int, default=1
+        Processes that share the tasks, the calling one among them; each trains its share as one.
+        -1 is one for each processor.
     """
 
     default_n_jobs = -1
     supports_retrieve_callback = True
-    supports_sharedmem = True
-    uses_threads = True
 
-    def __init__(self, nesting_level=None, inner_max_num_threads=None, meeting=None, **kwargs):
+    def __init__(
+        self,
+        nesting_level=None,
+        inner_max_num_threads=None,
+        meeting=None,
+        n_processes=1,
+        **kwargs,
+    ):
         super().__init__(nesting_level, inner_max_num_threads, **kwargs)
         self.is_inner = meeting is not None
         self.meeting = meeting
-        self.pool = None
+        self.pool = self.crew = self.parallel = None
+        self.n_processes = _checked(n_processes)
+        self.uses_threads = self.supports_sharedmem = self.n_processes == 1
+
+    def __getstate__(self):
+        # In another process it is of the meeting that its task takes part in.
+        return {**vars(self), "meeting": None, "pool": None, "parallel": None}
 
     def effective_n_jobs(self, n_jobs):
         """Return how many tasks may be alive."""
@@ -42,11 +62,15 @@ class SktorchBackend(ParallelBackendBase):
     def configure(self, n_jobs=1, parallel=None, **kwargs):
         """Prepare for a call; return how many tasks may be alive."""
         self.parallel = parallel
-        if self.meeting is None or (self.meeting.is_cancelled and not self.is_inner):
-            self.meeting = Meeting()
+        if self.is_inner:
+            self.meeting = self.meeting or current_meeting()
+        elif self.meeting is None or self.meeting.is_cancelled:
+            self.meeting = Meeting(Room.of(self.n_processes))
         self.pool = Pool(self.meeting, self.effective_n_jobs(n_jobs))
-        with self.meeting.lock:
-            self.meeting.pools.append(self.pool)
+        if self.n_processes > 1:
+            self.crew = Crew(
+                self.pool, self.n_processes, self._prepare_worker_env(self.n_processes)
+            )
         return self.pool.most_alive
 
     def get_nested_backend(self):
@@ -56,36 +80,35 @@ class SktorchBackend(ParallelBackendBase):
 
     def start_call(self):
         """Begin to hand in tasks."""
-        self._hand_in(True)
+        if self.crew is not None:
+            self.crew.gather()
+        self.pool.hand_in(True)
 
     def stop_call(self):
         """End the call."""
-        self._hand_in(False)
-
-    def _hand_in(self, value):
-        pool = self.pool
-        with pool.meeting.lock:
-            pool.is_handing_in = value
-            pool.meeting.advance()
+        self.pool.hand_in(False)
 
     @contextmanager
     def retrieval_context(self):
         """Wait for results, while no more tasks come from here."""
         pool, meeting = self.pool, self.pool.meeting
         inside = current_meeting() is meeting
-        self._hand_in(False)
+        if self.crew is not None:
+            self.crew.hand_out()
+        pool.hand_in(False)
         with meeting.idle() if inside else nullcontext():
             pool.awaits = inside
             try:
                 yield
             finally:
                 pool.awaits = False
+        if self.crew is not None:
+            self.crew.tell()
 
     def submit(self, func, callback=None):
         """Queue a task."""
-        pool = self.pool
-        with pool.meeting.lock:
-            pool.add(func, callback)
+        if self.crew is None or not self.crew.takes(func, callback):
+            self.pool.add(func, callback)
 
     def retrieve_result_callback(self, out):
         """Return what a task returned, or raise what it raised."""
@@ -96,19 +119,31 @@ class SktorchBackend(ParallelBackendBase):
 
     def terminate(self):
         """Let go of the tasks of the call once they have ended."""
-        pool = self.pool
-        with pool.meeting.lock:
-            pool.is_closed = True
-            pool.meeting.advance()
+        self.pool.close()
+        if self.crew is not None:
+            self.crew.release()
 
     def abort_everything(self, ensure_ready=True):
         """Drop the tasks that have not begun, and end the training of those that have."""
         if not self.is_inner:
             self.meeting.cancel()
         self.pool.abort()
+        if self.crew is not None:
+            self.crew.kill()
         self.terminate()
         if ensure_ready:
             self.configure(self.parallel.n_jobs, self.parallel)
+
+
+def _checked(n_processes):
+    """Return how many processes are meant."""
+    whole = isinstance(n_processes, Integral) and not isinstance(n_processes, bool)
+    if not whole or (n_processes < 1 and n_processes != -1):
+        raise ValueError(
+            'n_processes of backend "sktorch" must be a whole number of 1 or more, or -1 for one '
+            f"each processor, got {n_processes!r}."
+        )
+    return cpu_count() if n_processes == -1 else int(n_processes)
 
 
 def register():

@@ -4,8 +4,8 @@ import itertools
 import threading
 import time
 import warnings
-from collections import deque
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from joblib import cpu_count
@@ -13,15 +13,11 @@ from joblib import cpu_count
 from sktorch.engine import loop
 from sktorch.engine.memory import available_bytes, bytes_of
 from sktorch.engine.stacked import run_together
-from sktorch.engine.threads import using_threads
 
-__all__ = ["MOST_ALIVE", "Meeting", "Pool", "current_meeting", "run"]
+__all__ = ["MOST_ALIVE", "Meeting", "Room", "current_meeting", "here", "run"]
 
 # Tasks that may be begun and unfinished where nobody says how many.
 MOST_ALIVE = 256
-
-# Share of the memory that is available which they may take.
-_MEMORY_SHARE = 0.5
 
 # Seconds to wait for what is about to happen, and for what should have happened long ago. They
 # decide how many fits train together, and never what comes of them.
@@ -29,7 +25,8 @@ _SOON = 0.05
 _NO_LONGER_HANDING_IN = 1.0
 _TOO_LONG = 10.0
 
-_here = threading.local()
+# What a thread takes part in: its meeting, the place of its task, and whether it is busy.
+here = threading.local()
 
 
 class CancelledError(Exception):
@@ -38,7 +35,7 @@ class CancelledError(Exception):
 
 def current_meeting():
     """Return the meeting that the task of this thread belongs to, or None."""
-    return getattr(_here, "meeting", None)
+    return getattr(here, "meeting", None)
 
 
 def run(state):
@@ -50,20 +47,50 @@ def run(state):
         meeting.train(state)
 
 
+class Room(NamedTuple):
+    """What a meeting may use of the machine.
+
+    Parameters
+    ----------
+    n_busy : int
+        Threads that run Python code.
+    n_threads : int
+        Threads that compute.
+    memory : float
+        Share of what is available.
+    """
+
+    n_busy: int
+    n_threads: int
+    memory: float
+
+    @classmethod
+    def of(cls, n_processes):
+        """Return that of one of several processes."""
+        return cls(
+            n_busy=max(2, cpu_count() // n_processes),
+            n_threads=max(1, torch.get_num_threads() // n_processes),
+            memory=0.5 / n_processes,
+        )
+
+
 class Meeting:
     """Where the tasks of one call of joblib, and of calls inside these, wait for each other.
 
     A thread is *busy* while it runs Python code of a task, and at most as many are as there are
     processors; it is not while it waits. Training begins when nobody is busy, no task could start,
     and no more are being handed in.
+
+    Parameters
+    ----------
+    room : Room
     """
 
-    def __init__(self):
+    def __init__(self, room):
+        self.room = room
         self.lock = threading.RLock()
         self.slot = threading.Condition(self.lock)
         self.settled = threading.Condition(self.lock)
-        self.most_busy = max(2, cpu_count())
-        self.n_threads = torch.get_num_threads()
         self.most_alive = MOST_ALIVE
         self.busy = 0
         self.resuming = 0
@@ -80,21 +107,21 @@ class Meeting:
     def begin_work(self):
         """Wait until the calling thread may be busy."""
         with self.lock:
-            self.slot.wait_for(lambda: self.busy < self.most_busy, _TOO_LONG)
+            self.slot.wait_for(lambda: self.busy < self.room.n_busy, _TOO_LONG)
             self.busy += 1
-            _here.is_busy = True
+            here.is_busy = True
 
     def end_work(self):
         """Tell that the calling thread ends, or waits for others."""
         with self.lock:
             self.busy -= 1
-            _here.is_busy = False
+            here.is_busy = False
             self.advance()
 
     @contextmanager
     def idle(self):
         """Let others be busy inside, if the calling thread is."""
-        if not getattr(_here, "is_busy", False):
+        if not getattr(here, "is_busy", False):
             yield
             return
         self.end_work()
@@ -109,7 +136,7 @@ class Meeting:
         self.pools = [pool for pool in self.pools if not pool.is_over()]
         for pool in self.pools:
             pool.start_threads()
-        self.slot.notify(max(0, self.most_busy - self.busy))
+        self.slot.notify(max(0, self.room.n_busy - self.busy))
         self.settled.notify()
         self._lead_if_quiet()
 
@@ -136,7 +163,7 @@ class Meeting:
             self.guests.append(guest)
             is_first = self.guests[0] is guest
             if is_first:
-                self.most_alive = min(self.most_alive, _affordable(state))
+                self.most_alive = min(self.most_alive, self._affordable(state))
         with self.idle():
             # One of them looks whether something that was to happen has not.
             while not guest.done.wait(_NO_LONGER_HANDING_IN if is_first else None):
@@ -164,7 +191,9 @@ class Meeting:
             guests, self.guests = sorted(self.guests, key=lambda guest: guest.place), []
         try:
             states = [guest.state for guest in guests]
-            errors = run_together(states, self.n_threads, self._warn, self.check)
+            errors = run_together(
+                states, self.room.n_threads, self._warn, self.check, self.room.memory
+            )
         except BaseException as error:
             # One for each: an error that is raised in many threads gathers all their tracebacks.
             errors = [_copied(error) for _ in guests]
@@ -179,6 +208,14 @@ class Meeting:
             guest.error = error
             guest.done.set()
         self.advance()
+
+    def _affordable(self, state):
+        """Return how many fits like this one there is memory for."""
+        available = available_bytes(state.device)
+        if available is None:
+            return MOST_ALIVE
+        # Each task has the data once more, as it was before it was placed.
+        return max(2, int(self.room.memory * available / (2 * bytes_of(state))))
 
     def check(self):
         """Raise where the call has been interrupted."""
@@ -210,7 +247,7 @@ class _Guest:
 
     def __init__(self, state):
         self.state = state
-        self.place = getattr(_here, "place", ())
+        self.place = getattr(here, "place", ())
         self.error = None
         self.done = threading.Event()
 
@@ -219,123 +256,7 @@ def _cancelled():
     return CancelledError("another task of this call failed, or it was interrupted")
 
 
-def _affordable(state):
-    """Return how many fits like this one there is memory for."""
-    available = available_bytes(state.device)
-    if available is None:
-        return MOST_ALIVE
-    # Each task has the data once more, as it was before it was placed.
-    return max(2, int(_MEMORY_SHARE * available / (2 * bytes_of(state))))
-
-
 def _copied(error):
     own = RuntimeError(f"training together failed: {type(error).__name__}: {error}")
     own.__cause__ = error
     return own
-
-
-class Pool:
-    """The tasks of one call, and the threads that run them.
-
-    Parameters
-    ----------
-    meeting : Meeting
-    most_alive : int
-        Tasks that may be begun and unfinished.
-
-    Attributes
-    ----------
-    is_handing_in : bool
-        Whether more tasks are to come.
-    awaits : bool
-        Whether the call is inside a task of the meeting, and waits for its results.
-    """
-
-    def __init__(self, meeting, most_alive):
-        self.meeting = meeting
-        self.most_alive = most_alive
-        self.place = (*getattr(_here, "place", ()), next(meeting.calls))
-        self.n_tasks = 0
-        self.tasks = deque()
-        self.alive = 0
-        self.starting = 0
-        self.is_handing_in = False
-        self.awaits = False
-        self.is_closed = False
-        self.is_aborted = False
-        self._reporting = threading.RLock()
-
-    def add(self, task, callback):
-        """Queue a task; called with the lock."""
-        self.tasks.append(((*self.place, self.n_tasks), task, callback))
-        self.n_tasks += 1
-        self.meeting.advance()
-
-    def is_over(self):
-        """Whether the call has ended and nothing of it is left."""
-        return self.is_closed and not self.tasks and not self.alive
-
-    def is_finished(self):
-        """Whether the call waits for results that are all there."""
-        return self.awaits and not self.tasks and not self.alive
-
-    def start_threads(self):
-        """Begin tasks while there are processors for them; called with the lock."""
-        meeting = self.meeting
-        while (
-            len(self.tasks) > self.starting
-            and self.alive < min(self.most_alive, meeting.most_alive)
-            and meeting.soon_busy() < meeting.most_busy
-        ):
-            self.alive += 1
-            self.starting += 1
-            threading.Thread(target=self._run, name="sktorch-task", daemon=True).start()
-
-    def _run(self):
-        """Run tasks while there are any."""
-        meeting = self.meeting
-        _here.meeting = meeting
-        _here.is_busy = True
-        with meeting.lock:
-            self.starting -= 1
-            meeting.busy += 1
-        # As many are busy as there are processors.
-        with using_threads(1):
-            while (queued := self._next()) is not None:
-                _here.place, task, callback = queued
-                try:
-                    outcome = task(), None
-                except BaseException as error:
-                    outcome = None, error
-                del task, queued
-                self._report(callback, outcome)
-                del callback, outcome
-        meeting.end_work()
-
-    def _next(self):
-        with self.meeting.lock:
-            if self.tasks:
-                return self.tasks.popleft()
-            self.alive -= 1
-            return None
-
-    def _report(self, callback, outcome):
-        """Hand over what a task returned or raised.
-
-        In there joblib makes the next task, with a lock that others need to be done with theirs: a
-        fit in the making of a task must not wait for them.
-        """
-        _here.meeting = None
-        try:
-            with self._reporting:
-                if not self.is_aborted:
-                    callback(outcome)
-        finally:
-            _here.meeting = self.meeting
-
-    def abort(self):
-        """Begin no more tasks, and report of none: the next call might take it for its own."""
-        with self._reporting:
-            self.is_aborted = True
-        with self.meeting.lock:
-            self.tasks.clear()

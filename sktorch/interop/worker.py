@@ -1,0 +1,172 @@
+"""Another process that runs tasks, its fits being trained together as in this one."""
+
+import atexit
+import signal
+import threading
+import traceback
+import warnings
+import weakref
+from multiprocessing.connection import wait
+
+import cloudpickle
+from joblib.externals.loky.backend import get_context
+
+from sktorch.interop.pool import run_tasks
+
+__all__ = ["Worker"]
+
+# A process that has no work for so long ends; the next takes some seconds to start.
+_IDLE_SECONDS = 300
+
+_idle = []
+_started = weakref.WeakSet()
+_lending = threading.Lock()
+
+
+class Worker:
+    """A process to run tasks in, which ends with the one it was started from.
+
+    Parameters
+    ----------
+    environment : dict of str to str
+        Variables to set in it.
+    """
+
+    def __init__(self, environment):
+        self.environment = environment
+        self._start()
+        _started.add(self)
+
+    def _start(self):
+        # Of joblib: it does not run the script anew, which then needs no guard.
+        context = get_context("loky")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), env=self.environment)
+        self.process.start()
+        theirs.close()
+
+    @classmethod
+    def borrow(cls, environment):
+        """Return one that nobody uses, or a new one."""
+        with _lending:
+            _idle[:] = [worker for worker in _idle if worker.process.is_alive()]
+            # The last one given back knows most of what it is asked for.
+            for worker in reversed(_idle):
+                if worker.environment == environment:
+                    _idle.remove(worker)
+                    return worker
+        return cls(environment)
+
+    def give_back(self):
+        """Let others use it."""
+        with _lending:
+            _idle.append(self)
+
+    def run(self, packed, room, most_alive):
+        """Run tasks; the parameters are those of ``run_tasks``, the tasks as bytes.
+
+        Returns
+        -------
+        outcomes : list of (object, BaseException or None, str or None)
+            What each returned, what it raised, and where.
+        told : list of tuple
+            Warnings, as ``warnings.warn_explicit`` takes them.
+
+        Raises
+        ------
+        RuntimeError
+            If the process ended instead.
+        """
+        reply = self._ask(packed, room, most_alive)
+        if reply is None and self.process.exitcode == 0:
+            # It ended for want of work just when there was some.
+            self._start()
+            reply = self._ask(packed, room, most_alive)
+        if reply is None:
+            raise RuntimeError(
+                f"a process of n_processes ended with exit code {self.process.exitcode} before its "
+                "tasks did. It was killed, perhaps for want of memory: lower n_jobs or n_processes."
+            )
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _ask(self, *request):
+        """Return what the process answers, or None if it ends instead."""
+        try:
+            self.connection.send(request)
+            if self.connection in wait([self.connection, self.process.sentinel]):
+                return cloudpickle.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            pass
+        self.process.join()
+        return None
+
+    def kill(self):
+        """End it, whatever it does."""
+        self.process.terminate()
+
+
+@atexit.register
+def _end():
+    for worker in _started:
+        if worker in _idle:
+            # It ends by itself once nothing can come any more.
+            worker.connection.close()
+        else:
+            worker.kill()
+
+
+# In the other process ---------------------------------------------------------------------------
+
+
+def _serve(connection):
+    """Run what is sent until nothing comes any more."""
+    # Interrupting is for the process that started this one, and ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        while connection.poll(_IDLE_SECONDS):
+            connection.send_bytes(_answer(*connection.recv()))
+    except (EOFError, OSError):
+        pass
+
+
+def _answer(packed, room, most_alive):
+    """Return what ``Worker.run`` does, or an error, packed."""
+    with warnings.catch_warnings(record=True) as told:
+        # The process that shows them has filters of its own.
+        warnings.simplefilter("always")
+        try:
+            outcomes = run_tasks(cloudpickle.loads(packed), room, most_alive)
+        except Exception as error:
+            return cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+    told = [(each.message, each.category, each.filename, each.lineno) for each in told]
+    outcomes = [(result, error, _traceback(error)) for result, error in outcomes]
+    if _survives((outcomes, told)):
+        return cloudpickle.dumps((outcomes, told))
+    return cloudpickle.dumps(([*map(_sendable, outcomes)], [*filter(_survives, told)]))
+
+
+def _traceback(error):
+    return None if error is None else "\n" + "".join(traceback.format_exception(error))
+
+
+def _sendable(outcome):
+    """Return an outcome, or an error that says why it cannot be sent."""
+    if _survives(outcome):
+        return outcome
+    result, error, where = outcome
+    if error is None:
+        words = f"the result of a task, {type(result).__name__}, cannot be sent between processes"
+    else:
+        words = f"{type(error).__name__}: {error}"
+    return None, RuntimeError(f"{words}. Set n_processes=1 to have it as it is."), where
+
+
+def _survives(value):
+    """Whether a value can be sent, and is there again on the other side."""
+    try:
+        cloudpickle.loads(cloudpickle.dumps(value))
+    except Exception:
+        return False
+    return True
