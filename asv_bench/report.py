@@ -194,7 +194,10 @@ def peers_table(options):
 
 
 def search_table(options):
-    """Print what a search of 20 candidates in 5 folds takes on two cores, and the best score."""
+    """Print what a search of 20 candidates in 5 folds takes on two cores, and the best score.
+
+    The compiled ones are also stacked.
+    """
     scores = {}
     data, rates = search.data(5_000), np.geomspace(1e-4, 1e-2, 20).tolist()
 
@@ -205,7 +208,7 @@ def search_table(options):
     functions = {name: partial(searched, name) for name in (*search.SEARCHES, *search.COMPILED)}
     with threads(2):
         seconds = side_by_side(functions, options.rounds)
-    ways = ("sktorch, stacked", *search.COMPILED)
+    ways = [name for name in functions if "stacked" in name or "compiled" in name]
     header("search", "seconds", *(f"/ {way.removeprefix('sktorch, ')}" for way in ways), "score")
     for name, times in seconds.items():
         relative = [ratios(seconds, name, way) for way in ways]

@@ -1,6 +1,7 @@
 """The same search one by one and as one program: equal results, and how long each takes.
 
-Run it with ``--compile`` to compile the step of the stack too, which takes some seconds once.
+Run it with ``--compile`` to compile the step of the stack too, and with ``--processes 2`` to share
+the fits among two processes; both take some seconds once.
 """
 
 import argparse
@@ -30,13 +31,15 @@ def timed(search, X, y):
     return time.perf_counter() - started
 
 
-def main(n_samples=5000, max_epochs=5, compile=False):
+def main(n_samples=5000, max_epochs=5, compile=False, n_processes=1):
     """Print both times and whether the results are the same; return the ratio of times."""
     X, y = make_classification(n_samples, 20, n_informative=8, random_state=0)
     plain, stacked = build_search(max_epochs), build_search(max_epochs)
     seconds = timed(plain, X, y)
     print(f"one by one   {seconds:6.2f} s  best {plain.best_params_}")
-    with joblib.parallel_config(backend="sktorch"):
+    with joblib.parallel_config(backend="sktorch", n_processes=n_processes):
+        if n_processes > 1:
+            print(f"starting     {timed(stacked, X, y):6.2f} s")
         stacked_seconds = timed(stacked, X, y)
         print(f"as one       {stacked_seconds:6.2f} s  best {stacked.best_params_}")
         if compile:
@@ -51,5 +54,7 @@ def main(n_samples=5000, max_epochs=5, compile=False):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--compile", action="store_true")
-    ratio = main(compile=parser.parse_args().compile)
+    parser.add_argument("--processes", type=int, default=1)
+    options = parser.parse_args()
+    ratio = main(compile=options.compile, n_processes=options.processes)
     print(f"{ratio:.1f} times as fast")

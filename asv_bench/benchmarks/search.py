@@ -52,23 +52,30 @@ def scikit_learn_net(epochs):
     return net, "learning_rate_init"
 
 
-def stacked():
-    """Return the context in which all fits of a search train as one."""
+def stacked(n_processes=1):
+    """Return the context in which all fits of a search train as one, or as one a process."""
     try:
-        return joblib.parallel_config(backend="sktorch")
+        return joblib.parallel_config(backend="sktorch", n_processes=n_processes)
     except ValueError as error:
         raise NotImplementedError("no joblib backend called sktorch") from error
 
 
+in_two = partial(stacked, 2)
+compiled_net = partial(sktorch_net, compile=True)
+
 SEARCHES = {
     "sktorch": (sktorch_net, nullcontext),
     "sktorch, stacked": (sktorch_net, stacked),
+    "sktorch, stacked in two processes": (sktorch_net, in_two),
     "skorch": (skorch_net, nullcontext),
     "scikit-learn": (scikit_learn_net, nullcontext),
 }
 
 # Too long to compile for a benchmark that runs once.
-COMPILED = {"sktorch, stacked and compiled": (partial(sktorch_net, compile=True), stacked)}
+COMPILED = {
+    "sktorch, compiled": (compiled_net, stacked),
+    "sktorch, compiled in two processes": (compiled_net, in_two),
+}
 
 
 def data(n_samples=WORK.n_samples):
@@ -96,7 +103,7 @@ class Search:
 
     def setup(self, trainer):
         require_package("skorch" if trainer == "skorch" else None)
-        if trainer == "sktorch, stacked":
+        if "stacked" in trainer:
             stacked()
         self.data = data()
 
