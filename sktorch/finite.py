@@ -15,7 +15,8 @@ def all_finite(*values):
     overflowed, each number is looked at.
     """
     if isinstance(values[0], torch.Tensor):
-        total = torch.stack([tensor.sum() for tensor in values]).sum().item()
-        return math.isfinite(total) or all(bool(torch.isfinite(t).all()) for t in values)
+        sums = [tensor.sum() for tensor in values]
+        total = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+        return math.isfinite(total.item()) or all(bool(torch.isfinite(t).all()) for t in values)
     with np.errstate(over="ignore", invalid="ignore"):
         return all(bool(np.isfinite(a.sum()) or np.isfinite(a).all()) for a in values)

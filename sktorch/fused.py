@@ -60,20 +60,35 @@ class _Fused:
 
 class _FusedAdam(_Fused):
     def _sort(self, group):
-        params, grads, *states, steps = ([] for _ in range(6))
-        is_first = not any(map(self.state.get, group["params"]))
-        # Torch's own, which makes the state of a parameter at its first gradient.
-        self._init_group(group, params, grads, *states, steps)
-        if len(params) < len(group["params"]):
+        params = group["params"]
+        if any(p.grad is None for p in params):
             return None
-        counts = steps
-        if is_first and steps[0].is_cpu:
-            # Views of one tensor, to which one call adds; nobody else holds the counts yet.
-            counts = [torch.stack(steps)]
-            steps = counts[0].unbind()
-            for param, step in zip(params, steps, strict=True):
-                self.state[param]["step"] = step
-        return group, params, *states, steps, counts
+        if params[0].is_cpu and not any(map(self.state.get, params)):
+            return group, params, *self._begin(group)
+        sorted_params, grads, *states, steps = ([] for _ in range(6))
+        # Torch's own, which makes the state of a parameter at its first gradient.
+        self._init_group(group, sorted_params, grads, *states, steps)
+        return group, sorted_params, *states, steps, steps
+
+    def _begin(self, group):
+        """Make the state of parameters as torch does, but for the counts of their steps.
+
+        These are views of one tensor, to which one call adds.
+        """
+        params = group["params"]
+        counts = torch.zeros(len(params), dtype=torch.float32)
+        kept = {"step": counts.unbind()}
+        for name in ("exp_avg", "exp_avg_sq", *["max_exp_avg_sq"] * group["amsgrad"]):
+            kept[name] = [torch.zeros_like(p, memory_format=torch.preserve_format) for p in params]
+        for param, *values in zip(params, *kept.values(), strict=True):
+            self.state[param] = dict(zip(kept, values, strict=True))
+        return (
+            kept["exp_avg"],
+            kept["exp_avg_sq"],
+            kept.get("max_exp_avg_sq", []),
+            kept["step"],
+            [counts],
+        )
 
     def _update(self, group, params, grads, exp_avg, exp_avg_sq, largest, steps, counts):
         torch._foreach_add_(counts, 1)

@@ -8,7 +8,9 @@ none.
 
 import copy
 import dataclasses
+import threading
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import sklearn
@@ -21,7 +23,7 @@ from sktorch.digest import digest
 from sktorch.exceptions import DamagedModelError
 from sktorch.specs import user_level
 
-__all__ = ["current_versions", "freeze", "thaw", "warn_of_other_versions"]
+__all__ = ["current_versions", "freeze", "in_transit", "thaw", "warn_of_other_versions"]
 
 
 @dataclasses.dataclass(eq=False)
@@ -75,6 +77,19 @@ class TorchRef:
         return getattr(torch, self.name) if self.kind == "dtype" else torch.device(self.name)
 
 
+_here = threading.local()
+
+
+@contextmanager
+def in_transit():
+    """Freeze without a checksum inside: what goes to another process is not stored."""
+    _here.in_transit = True
+    try:
+        yield
+    finally:
+        _here.in_transit = False
+
+
 def freeze(state):
     """Return ``state`` without its arrays, the arrays, a checksum and the versions used.
 
@@ -100,7 +115,8 @@ def freeze(state):
         "refs": refs,
         "arrays": arrays,
     }
-    return {**frozen, "sha256": digest(frozen), "versions": current_versions()}
+    checksum = None if getattr(_here, "in_transit", False) else digest(frozen)
+    return {**frozen, "sha256": checksum, "versions": current_versions()}
 
 
 def thaw(frozen):
@@ -113,7 +129,7 @@ def thaw(frozen):
     """
     warn_of_other_versions("model", frozen["versions"])
     content = {name: frozen[name] for name in ("plain", "structure", "refs", "arrays")}
-    if digest(content) != frozen["sha256"]:
+    if frozen["sha256"] is not None and digest(content) != frozen["sha256"]:
         raise DamagedModelError(
             "The stored model is damaged: what was read does not match its checksum. "
             "Load it from another copy, or fit again."

@@ -4,7 +4,6 @@ import copy
 import functools
 import inspect
 from collections.abc import Mapping
-from contextlib import suppress
 from numbers import Integral, Real
 
 import numpy as np
@@ -78,10 +77,12 @@ class FitSettings(ParametrizedEstimator):
 
     def _validate_params(self):
         """Check the parameters; True and False are no numbers, though Python says they are."""
-        known = _valid_defaults(type(self))
-        values = {name: getattr(self, name) for name in self._parameter_constraints}
-        changed = {n: v for n, v in values.items() if known.get(n, _NOTHING) is not v}
-        _check_parameters(type(self), changed)
+        for name in self._parameter_constraints:
+            value = getattr(self, name)
+            if isinstance(value, str | int | float | None):
+                _check_known(type(self), name, type(value), value)
+            else:
+                _check_parameter(type(self), name, value)
 
     def __sklearn_clone__(self):
         # scikit-learn copies parameters by ``copy.deepcopy``, a module too unless it has a way of
@@ -166,37 +167,23 @@ class FitSettings(ParametrizedEstimator):
         super().__init__(**parameters)
 
 
-def _check_parameters(cls, parameters):
-    """Check some of the parameters of an estimator of a class."""
+def _check_parameter(cls, name, value):
+    """Check a parameter of an estimator of a class."""
     constraints = cls._parameter_constraints
-    for name, value in parameters.items():
-        if isinstance(value, bool | np.bool_) and not {"boolean", "verbose"} & {
-            c for c in constraints[name] if isinstance(c, str)
-        }:
-            raise ValueError(
-                f"The {name!r} parameter of {cls.__name__} cannot be {value}, which is "
-                "neither a number nor a name."
-            )
-    validate_parameter_constraints(constraints, parameters, caller_name=cls.__name__)
+    if isinstance(value, bool | np.bool_) and not {"boolean", "verbose"} & {
+        c for c in constraints[name] if isinstance(c, str)
+    }:
+        raise ValueError(
+            f"The {name!r} parameter of {cls.__name__} cannot be {value}, which is "
+            "neither a number nor a name."
+        )
+    validate_parameter_constraints(constraints, {name: value}, caller_name=cls.__name__)
 
 
-_NOTHING = object()
-
-
-@functools.lru_cache(maxsize=128)
-def _valid_defaults(cls):
-    """Return the defaults of a class that are valid and cannot be changed, by name.
-
-    A parameter that is the same object need not be checked, which takes as long as a step.
-    """
-    valid = {}
-    for name, parameter in inspect.signature(cls.__init__).parameters.items():
-        immutable = isinstance(parameter.default, str | int | float | None)
-        if immutable and name in cls._parameter_constraints:
-            with suppress(ValueError):
-                _check_parameters(cls, {name: parameter.default})
-                valid[name] = parameter.default
-    return valid
+@functools.lru_cache(maxsize=1024)
+def _check_known(cls, name, kind, value):
+    """Check a value that cannot change, which takes as long as a step, once."""
+    _check_parameter(cls, name, value)
 
 
 class _ClonedNet:

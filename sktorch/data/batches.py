@@ -113,6 +113,9 @@ class Resident(Batches):
     def head(self, n_rows):
         """Return a copy of the first rows as one batch."""
         n_rows = min(n_rows, self.n_rows)
+        if self.index is None:
+            batch = next(slices(self.x, self.y, self.weight, [n_rows, self.n_rows - n_rows]))
+            return copied(batch)
         rows = torch.arange(n_rows, device=self.y.device)
         return next(slices(*self._gather(rows), [n_rows]))
 

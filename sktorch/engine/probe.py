@@ -269,9 +269,10 @@ def check_gradients(loss, modules):
             f"net: the backward of {type(modules[0]).__name__} failed: {type(error).__name__}: "
             f"{error} Check that its forward changes nothing in place that it still needs."
         ) from error
-    if loss != 0 and not any(
+    moves = any(
         (g.coalesce().values() if g.is_sparse else g).any() for g in gradients if g is not None
-    ):
+    )
+    if not moves and loss != 0:
         warnings.warn(
             "net: no parameter has a gradient other than zero on the first rows, so that nothing "
             "will be learned. Check for activations that are zero for all of X (ReLU after large "

@@ -7,10 +7,8 @@ import math
 import threading
 import warnings
 
-import cloudpickle
-
 from sktorch.interop.meeting import Room
-from sktorch.interop.worker import Worker
+from sktorch.interop.worker import Worker, packed
 
 __all__ = ["Crew"]
 
@@ -56,21 +54,21 @@ class Crew:
         waiting, self.waiting = self.waiting, None
         own, *others = (waiting[first :: self.n_processes] for first in range(self.n_processes))
         for share in filter(None, others):
-            packed = self._packed(share)
-            if packed is None:
+            tasks = self._packed(share)
+            if tasks is None:
                 own += share
                 continue
             worker = Worker.borrow(self.environment)
             self.workers.append(worker)
             threading.Thread(
-                target=self._follow, args=(worker, packed, share), name="sktorch-crew", daemon=True
+                target=self._follow, args=(worker, tasks, share), name="sktorch-crew", daemon=True
             ).start()
         self.pool.add_all(own)
 
     def _packed(self, share):
         """Return tasks as bytes, or None where they cannot be sent."""
         try:
-            return cloudpickle.dumps([task for task, _ in share])
+            return packed([task for task, _ in share])
         except Exception as error:
             words = (
                 f'backend "sktorch": some tasks ran in this process, since they cannot be sent to '
@@ -80,13 +78,13 @@ class Crew:
             self.warnings.append((words, UserWarning, __file__, 1))
             return None
 
-    def _follow(self, worker, packed, share):
+    def _follow(self, worker, tasks, share):
         """Let a worker run tasks, and those that follow from them, and hand over the outcomes."""
         room = Room.of(self.n_processes)
         most_alive = math.ceil(self.pool.most_alive / self.n_processes)
-        while packed is not None:
+        while tasks is not None:
             try:
-                outcomes, told = worker.run(packed, room, most_alive)
+                outcomes, told = worker.run(tasks, room, most_alive)
             except Exception as error:
                 outcomes, told = [(None, error, None)] * len(share), []
             self.warnings += told
@@ -96,7 +94,7 @@ class Crew:
                     error.__cause__ = RemoteTraceback(where)
                 self.pool.report(callback, (result, error))
             share = self._here.following
-            packed = self._packed(share) if share else None
+            tasks = self._packed(share) if share else None
         self.pool.add_all(share)
 
     def tell(self):

@@ -51,7 +51,7 @@ class SktorchBackend(ParallelBackendBase):
 
     def __getstate__(self):
         # In another process it is of the meeting that its task takes part in.
-        return {**vars(self), "meeting": None, "pool": None, "parallel": None}
+        return {**vars(self), "meeting": None, "pool": None, "crew": None, "parallel": None}
 
     def effective_n_jobs(self, n_jobs):
         """Return how many tasks may be alive."""

@@ -12,8 +12,9 @@ import cloudpickle
 from joblib.externals.loky.backend import get_context
 
 from sktorch.interop.pool import run_tasks
+from sktorch.persistence import in_transit
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "packed"]
 
 # A process that has no work for so long ends; the next takes some seconds to start.
 _IDLE_SECONDS = 300
@@ -21,6 +22,12 @@ _IDLE_SECONDS = 300
 _idle = []
 _started = weakref.WeakSet()
 _lending = threading.Lock()
+
+
+def packed(value):
+    """Return a value as bytes for another process."""
+    with in_transit():
+        return cloudpickle.dumps(value)
 
 
 class Worker:
@@ -62,8 +69,8 @@ class Worker:
         with _lending:
             _idle.append(self)
 
-    def run(self, packed, room, most_alive):
-        """Run tasks; the parameters are those of ``run_tasks``, the tasks as bytes.
+    def run(self, tasks, room, most_alive):
+        """Run tasks; the parameters are those of ``run_tasks``, the tasks ``packed``.
 
         Returns
         -------
@@ -77,11 +84,11 @@ class Worker:
         RuntimeError
             If the process ended instead.
         """
-        reply = self._ask(packed, room, most_alive)
+        reply = self._ask(tasks, room, most_alive)
         if reply is None and self.process.exitcode == 0:
             # It ended for want of work just when there was some.
             self._start()
-            reply = self._ask(packed, room, most_alive)
+            reply = self._ask(tasks, room, most_alive)
         if reply is None:
             raise RuntimeError(
                 f"a process of n_processes ended with exit code {self.process.exitcode} before its "
@@ -131,20 +138,20 @@ def _serve(connection):
         pass
 
 
-def _answer(packed, room, most_alive):
+def _answer(tasks, room, most_alive):
     """Return what ``Worker.run`` does, or an error, packed."""
     with warnings.catch_warnings(record=True) as told:
         # The process that shows them has filters of its own.
         warnings.simplefilter("always")
         try:
-            outcomes = run_tasks(cloudpickle.loads(packed), room, most_alive)
+            outcomes = run_tasks(cloudpickle.loads(tasks), room, most_alive)
         except Exception as error:
-            return cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+            return packed(RuntimeError(f"{type(error).__name__}: {error}"))
     told = [(each.message, each.category, each.filename, each.lineno) for each in told]
     outcomes = [(result, error, _traceback(error)) for result, error in outcomes]
-    if _survives((outcomes, told)):
-        return cloudpickle.dumps((outcomes, told))
-    return cloudpickle.dumps(([*map(_sendable, outcomes)], [*filter(_survives, told)]))
+    return _sent((outcomes, told)) or packed(
+        ([*map(_sendable, outcomes)], [*filter(_sent, told)]),
+    )
 
 
 def _traceback(error):
@@ -153,7 +160,7 @@ def _traceback(error):
 
 def _sendable(outcome):
     """Return an outcome, or an error that says why it cannot be sent."""
-    if _survives(outcome):
+    if _sent(outcome):
         return outcome
     result, error, where = outcome
     if error is None:
@@ -163,10 +170,11 @@ def _sendable(outcome):
     return None, RuntimeError(f"{words}. Set n_processes=1 to have it as it is."), where
 
 
-def _survives(value):
-    """Whether a value can be sent, and is there again on the other side."""
+def _sent(value):
+    """Return a value packed, or None where it cannot be sent, or not be had on the other side."""
     try:
-        cloudpickle.loads(cloudpickle.dumps(value))
+        data = packed(value)
+        cloudpickle.loads(data)
     except Exception:
-        return False
-    return True
+        return None
+    return data
