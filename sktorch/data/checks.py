@@ -168,7 +168,8 @@ def check_rows(
     y = _checked_y(estimator, y, y_numeric)
     if X.carries_y:
         return Rows(X, y)
-    check_consistent_length(np.empty((len(X), 0)), y)
+    if len(X) != y.shape[0]:
+        check_consistent_length(np.empty((len(X), 0)), y)
     if sample_weight is None:
         return Rows(X, y)
     if isinstance(sample_weight, torch.Tensor):

@@ -21,7 +21,7 @@ class Mean:
     def __init__(self, ranks=None):
         self.ranks = ranks
         self.values, self.weights = [], []
-        self.total = self.weight = 0
+        self.sums = []
 
     def add(self, value, weight):
         """Take in a 0-d tensor; its weight is a number, or a 0-d tensor too."""
@@ -32,9 +32,11 @@ class Mean:
 
     def compute(self):
         """Return the mean, a 0-d tensor."""
+        if len(self.values) == 1 and not self.sums and self.ranks is None:
+            return self.values[0]
         if self.values:
             self._add_up()
-        total, weight = self.total, self.weight
+        total, weight = map(sum, zip(*self.sums, strict=True))
         if self.ranks is not None:
             weight = torch.as_tensor(weight, dtype=total.dtype, device=total.device)
             total, weight = self.ranks.sum(torch.stack([total, weight]))
@@ -44,16 +46,12 @@ class Mean:
         values, weights = torch.stack(self.values), self.weights
         if isinstance(weights[0], torch.Tensor):
             weights = torch.stack(weights)
-            self.total = self.total + torch.dot(values, weights)
-            self.weight = self.weight + weights.sum()
+            self.sums.append((torch.dot(values, weights), weights.sum()))
+        elif len({*weights}) == 1:
+            # Without weights that are first copied to the device, which would wait for it.
+            self.sums.append((values.sum() * weights[0], sum(weights)))
         else:
-            if len({*weights}) == 1:
-                # Without weights that are first copied to the device, which would wait for it.
-                total = values.sum() * weights[0]
-            else:
-                total = torch.dot(values, values.new_tensor(weights))
-            self.total = self.total + total
-            self.weight += sum(weights)
+            self.sums.append((torch.dot(values, values.new_tensor(weights)), sum(weights)))
         self.values, self.weights = [], []
 
 

@@ -58,8 +58,12 @@ class RandomStream:
     def __enter__(self):
         _LENDING.acquire()
         self._outer = [g.get_state() for g in self._generators]
-        for generator, state in zip(self._generators, self.states, strict=True):
-            generator.set_state(state)
+        if "states" in vars(self):
+            for generator, state in zip(self._generators, self.states, strict=True):
+                generator.set_state(state)
+        else:
+            for generator in self._generators:
+                generator.manual_seed(self.seed)
         return self
 
     def __exit__(self, *_):
