@@ -1,6 +1,6 @@
 """Whether numbers are finite."""
 
-import math
+import cmath
 
 import numpy as np
 import torch
@@ -17,6 +17,6 @@ def all_finite(*values):
     if isinstance(values[0], torch.Tensor):
         sums = [tensor.sum() for tensor in values]
         total = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
-        return math.isfinite(total.item()) or all(bool(torch.isfinite(t).all()) for t in values)
+        return cmath.isfinite(total.item()) or all(bool(torch.isfinite(t).all()) for t in values)
     with np.errstate(over="ignore", invalid="ignore"):
         return all(bool(np.isfinite(a.sum()) or np.isfinite(a).all()) for a in values)

@@ -347,3 +347,27 @@ def test_a_subclass_that_builds_its_net_can_be_cloned(breast_cancer):
     twin = clone(Wide(width=9).fit(*breast_cancer))
     assert twin.net.hidden.out_features == 9
     assert not hasattr(twin, "net_")
+
+
+class Spectral(nn.Module):
+    """Has a complex weight, and gives real numbers."""
+
+    def __init__(self, n_features_in, n_outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_features_in, n_outputs, dtype=torch.cfloat))
+
+    def forward(self, x):
+        return (x.to(self.weight.dtype) @ self.weight).real.to(x.dtype)
+
+
+def test_a_net_may_have_complex_weights(breast_cancer):
+    X, y = breast_cancer
+    X = (X - X.mean(0)) / X.std(0)
+    assert TorchClassifier(Spectral, lr=0.01, max_epochs=5).fit(X, y).score(X, y) > 0.8
+
+
+def test_a_net_may_begin_with_large_outputs():
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    net = nn.Linear(3, 2)
+    nn.init.constant_(net.bias, 1000.0)
+    TorchRegressor(net, max_epochs=1, target_scaling=None).fit(X, X[:, :2] + 1000)

@@ -165,12 +165,42 @@ def test_a_process_that_dies_is_told_and_replaced():
     assert [number for number, _ in within(run)] == [0, 1, 2, 3]
 
 
-def test_a_process_that_ended_for_want_of_work_is_replaced(monkeypatch):
+def test_a_process_that_ended_while_idle_is_not_lent():
     worker = Worker.borrow({})
-    worker.process.terminate()
+    worker.kill()
     worker.process.join()
     worker.give_back()
     assert Worker.borrow({}) is not worker
+
+
+def test_processes_are_used_again_within_one_object():
+    def run():
+        with Parallel() as parallel:
+            return [{*parallel([delayed(process_of)(0)] * 4)} for _ in range(3)]
+
+    first, *others = within(run)
+    assert all(other == first for other in others)
+
+
+def test_calls_while_a_generator_waits():
+    def run():
+        waiting = Parallel(return_as="generator")(delayed(process_of)(n) for n in range(5))
+        between = Parallel()(delayed(process_of)(n) for n in range(3))
+        return between, [*waiting]
+
+    between, after = within(run)
+    assert [number for number, _ in between] == [0, 1, 2]
+    assert [number for number, _ in after] == [0, 1, 2, 3, 4]
+
+
+def test_torch_is_set_alike_in_all_processes():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = within(lambda: Parallel()([delayed(torch.get_default_dtype)()] * 4))
+    finally:
+        torch.set_default_dtype(before)
+    assert found == [torch.float64] * 4
 
 
 def test_what_cannot_be_sent_runs_here():

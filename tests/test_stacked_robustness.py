@@ -523,6 +523,17 @@ def test_settings_of_the_process_are_as_before():
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == before
 
 
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_a_call_between_two_of_one_object(n_processes):
+    def run():
+        with stacked(n_processes=n_processes), Parallel() as parallel:
+            first = parallel(delayed(abs)(-n) for n in range(3))
+            between = Parallel()(delayed(abs)(-n) for n in range(4))
+            return first, between, parallel(delayed(abs)(-n) for n in range(5))
+
+    assert in_time(run, 60) == ([*range(3)], [*range(4)], [*range(5)])
+
+
 def test_filters_of_warnings_survive_tasks_that_change_them_at_once():
     """scikit-learn sets them in each task, and Python has one list of them for all threads."""
     filters, before = warnings.filters, [*warnings.filters]

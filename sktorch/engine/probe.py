@@ -189,7 +189,9 @@ def looks_like(y_pred):
         if scores.min() < 0 and scores.max() > _TOLERANCE:
             # No probabilities, and the exponential of one alone is more than a row may sum to.
             return "logits"
-        for meaning, p in (("probabilities", scores), ("log_probabilities", np.exp(scores))):
+        with np.errstate(over="ignore"):
+            exponentials = np.exp(scores)
+        for meaning, p in (("probabilities", scores), ("log_probabilities", exponentials)):
             if (p >= 0).all() and abs(p.sum(1) - 1).max() < _TOLERANCE:
                 return meaning
     return "logits"

@@ -3,11 +3,9 @@
 Threads of one process take turns in Python, which is half of what a search of small nets does.
 """
 
-import math
 import threading
 import warnings
 
-from sktorch.interop.meeting import Room
 from sktorch.interop.worker import Worker, packed
 
 __all__ = ["Crew"]
@@ -51,7 +49,7 @@ class Crew:
 
     def hand_out(self):
         """Give each process as many of the tasks that wait."""
-        waiting, self.waiting = self.waiting, None
+        waiting, self.waiting = self.waiting or [], None
         own, *others = (waiting[first :: self.n_processes] for first in range(self.n_processes))
         for share in filter(None, others):
             tasks = self._packed(share)
@@ -80,8 +78,7 @@ class Crew:
 
     def _follow(self, worker, tasks, share):
         """Let a worker run tasks, and those that follow from them, and hand over the outcomes."""
-        room = Room.of(self.n_processes)
-        most_alive = math.ceil(self.pool.most_alive / self.n_processes)
+        room, most_alive = self.pool.meeting.room, self.pool.most_alive
         while tasks is not None:
             try:
                 outcomes, told = worker.run(tasks, room, most_alive)

@@ -5,7 +5,9 @@ train. There it waits. Once every task that could run waits, all the waiting fit
 together, and the tasks go on.
 """
 
-from contextlib import contextmanager, nullcontext
+import math
+from contextlib import contextmanager, nullcontext, suppress
+from multiprocessing import current_process
 from numbers import Integral
 
 from joblib import cpu_count, register_parallel_backend
@@ -66,12 +68,20 @@ class SktorchBackend(ParallelBackendBase):
             self.meeting = self.meeting or current_meeting()
         elif self.meeting is None or self.meeting.is_cancelled:
             self.meeting = Meeting(Room.of(self.n_processes))
-        self.pool = Pool(self.meeting, self.effective_n_jobs(n_jobs))
-        if self.n_processes > 1:
-            self.crew = Crew(
-                self.pool, self.n_processes, self._prepare_worker_env(self.n_processes)
-            )
-        return self.pool.most_alive
+        if self.crew is not None:
+            # Of a generator that nobody has asked for anything yet.
+            self.crew.hand_out()
+        most_alive = self.effective_n_jobs(n_jobs)
+        self._open(math.ceil(most_alive / self.n_processes))
+        return most_alive
+
+    def _open(self, most_alive):
+        """Begin with new tasks, so many of which may be alive in each process."""
+        self.pool = Pool(self.meeting, most_alive)
+        # A process that must not start others has nobody to share with.
+        if self.n_processes > 1 and not current_process().daemon:
+            environment = self._prepare_worker_env(self.n_processes)
+            self.crew = Crew(self.pool, self.n_processes, environment)
 
     def get_nested_backend(self):
         """Return what calls inside a task use: their fits meet those of the others."""
@@ -80,6 +90,9 @@ class SktorchBackend(ParallelBackendBase):
 
     def start_call(self):
         """Begin to hand in tasks."""
+        if self.pool.is_closed:
+            # By a call that came in between, with the same backend.
+            self._open(self.pool.most_alive)
         if self.crew is not None:
             self.crew.gather()
         self.pool.hand_in(True)
@@ -91,19 +104,26 @@ class SktorchBackend(ParallelBackendBase):
     @contextmanager
     def retrieval_context(self):
         """Wait for results, while no more tasks come from here."""
-        pool, meeting = self.pool, self.pool.meeting
+        pool, meeting, crew = self.pool, self.pool.meeting, self.crew
         inside = current_meeting() is meeting
-        if self.crew is not None:
-            self.crew.hand_out()
+        if crew is not None:
+            crew.hand_out()
         pool.hand_in(False)
         with meeting.idle() if inside else nullcontext():
             pool.awaits = inside
             try:
                 yield
+            except BaseException:
+                if crew is not None:
+                    # The error is worth more than a warning that is one.
+                    with suppress(Warning):
+                        crew.tell()
+                raise
             finally:
                 pool.awaits = False
-        if self.crew is not None:
-            self.crew.tell()
+        if crew is not None:
+            crew.release()
+            crew.tell()
 
     def submit(self, func, callback=None):
         """Queue a task."""

@@ -1,14 +1,18 @@
 """Another process that runs tasks, its fits being trained together as in this one."""
 
 import atexit
+import os
 import signal
+import sys
 import threading
 import traceback
 import warnings
 import weakref
 from multiprocessing.connection import wait
+from typing import NamedTuple
 
 import cloudpickle
+import torch
 from joblib.externals.loky.backend import get_context
 
 from sktorch.interop.pool import run_tasks
@@ -19,9 +23,46 @@ __all__ = ["Worker", "packed"]
 # A process that has no work for so long ends; the next takes some seconds to start.
 _IDLE_SECONDS = 300
 
+# The exit code of one that did.
+_WITHOUT_WORK = 75
+
 _idle = []
 _started = weakref.WeakSet()
 _lending = threading.Lock()
+
+
+def _forget():
+    """Leave the processes to the one that this one was forked from."""
+    global _lending
+    _lending = threading.Lock()
+    _idle.clear()
+    _started.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+class Settings(NamedTuple):
+    """What of torch decides how a process computes, so that all compute alike."""
+
+    dtype: torch.dtype
+    deterministic: bool
+    warn_only: bool
+
+    @classmethod
+    def now(cls):
+        """Return those of this process."""
+        return cls(
+            torch.get_default_dtype(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+
+    def apply(self):
+        """Make them those of this process."""
+        torch.set_default_dtype(self.dtype)
+        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
 
 
 def packed(value):
@@ -84,26 +125,28 @@ class Worker:
         RuntimeError
             If the process ended instead.
         """
-        reply = self._ask(tasks, room, most_alive)
-        if reply is None and self.process.exitcode == 0:
-            # It ended for want of work just when there was some.
+        request = tasks, room, most_alive, Settings.now()
+        reply = self._ask(request)
+        if reply is None and self.process.exitcode == _WITHOUT_WORK:
+            # It ended just when there was some.
             self._start()
-            reply = self._ask(tasks, room, most_alive)
+            reply = self._ask(request)
         if reply is None:
             raise RuntimeError(
                 f"a process of n_processes ended with exit code {self.process.exitcode} before its "
                 "tasks did. It was killed, perhaps for want of memory: lower n_jobs or n_processes."
             )
+        reply = cloudpickle.loads(reply)
         if isinstance(reply, Exception):
             raise reply
         return reply
 
-    def _ask(self, *request):
-        """Return what the process answers, or None if it ends instead."""
+    def _ask(self, request):
+        """Return what the process answers, packed, or None if it ends instead."""
         try:
             self.connection.send(request)
             if self.connection in wait([self.connection, self.process.sentinel]):
-                return cloudpickle.loads(self.connection.recv_bytes())
+                return self.connection.recv_bytes()
         except (EOFError, OSError):
             pass
         self.process.join()
@@ -135,11 +178,13 @@ def _serve(connection):
         while connection.poll(_IDLE_SECONDS):
             connection.send_bytes(_answer(*connection.recv()))
     except (EOFError, OSError):
-        pass
+        return
+    sys.exit(_WITHOUT_WORK)
 
 
-def _answer(tasks, room, most_alive):
+def _answer(tasks, room, most_alive, settings):
     """Return what ``Worker.run`` does, or an error, packed."""
+    settings.apply()
     with warnings.catch_warnings(record=True) as told:
         # The process that shows them has filters of its own.
         warnings.simplefilter("always")
