@@ -59,8 +59,8 @@ def read_model(path):
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            # The file is no dict and cannot be iterated.
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()  # of a file, which is no dict and cannot be iterated
+            tensors = {name: file.get_tensor(name) for name in names}
     except OSError:
         raise
     except Exception as error:

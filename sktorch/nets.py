@@ -214,8 +214,7 @@ def has_batch_norm(net):
 
 def has_sparse_gradients(net):
     """Whether an embedding of ``net`` has gradients of the rows it used only."""
-    # Asked of a module itself, what it does not have takes long to miss.
-    return any(vars(module).get("sparse", False) for module in net.modules())
+    return any(getattr(module, "sparse", False) for module in net.modules())
 
 
 def reads_ids(net):

@@ -1,7 +1,12 @@
 """A search with the backend "sktorch" beside the same search without it."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -143,3 +148,33 @@ def in_time(run, seconds=20):
     if "error" in outcome:
         raise outcome["error"]
     return outcome["value"]
+
+
+def interrupted(script, seconds=60):
+    """Return the lines a script prints, which is interrupted at each that begins with "training".
+
+    It may import from the tests.
+    """
+    here = Path(__file__).parent
+    child = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"},
+    )
+    said = []
+
+    def follow():
+        for line in child.stdout:
+            said.append(line.strip())
+            if line.startswith("training"):
+                child.send_signal(signal.SIGINT)
+
+    with child:
+        try:
+            in_time(follow, seconds)
+            assert child.wait(20) == 0
+        finally:
+            child.kill()
+    return said

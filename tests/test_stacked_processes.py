@@ -1,7 +1,6 @@
 """With ``n_processes`` the backend "sktorch" shares tasks among processes; the results stay."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from stacking import (
     assert_same_fits,
     assert_same_results,
     in_time,
+    interrupted,
     make_rows,
     search,
     small,
@@ -154,6 +154,23 @@ def test_a_failure_is_its_members_alone():
     plain, result = run(), within(run)
     assert np.isnan(plain.cv_results_["mean_test_score"]).sum() == 2
     assert_same_results(plain, result)
+
+
+def test_tasks_of_a_call_that_fails_in_their_making_never_run(tmp_path):
+    def tasks():
+        for _ in range(2):
+            yield delayed((tmp_path / "ran").touch)()
+        raise ArithmeticError
+
+    def run():
+        # joblib hands in as many tasks at a time as n_jobs says.
+        with two(n_jobs=2):
+            with pytest.raises(ArithmeticError):
+                Parallel()(tasks())
+            return Parallel()(delayed(process_of)(number) for number in range(4))
+
+    assert [number for number, _ in in_time(run, SECONDS)] == [0, 1, 2, 3]
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_process_that_dies_is_told_and_replaced():
@@ -308,29 +325,7 @@ with two():
 
 
 def test_an_interrupt_ends_the_training_in_all_processes():
-    here = Path(__file__).parent
-    child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"},
-    )
-    said = []
-
-    def follow():
-        for line in child.stdout:
-            said.append(line.strip())
-            if line.startswith("training"):
-                child.send_signal(signal.SIGINT)
-
-    with child:
-        try:
-            in_time(follow, SECONDS)
-            assert child.wait(20) == 0
-        finally:
-            child.kill()
-    assert said == ["warm 4", "training", "stopped", "works 4"]
+    assert interrupted(INTERRUPTED) == ["warm 4", "training", "stopped", "works 4"]
 
 
 SCRIPT = """

@@ -1,15 +1,10 @@
 """Whatever happens to a task of the backend "sktorch", all others end as they would without it."""
 
 import gc
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 import warnings
 import weakref
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -28,6 +23,7 @@ from stacking import (
     assert_same_results,
     both,
     in_time,
+    interrupted,
     make_rows,
     search,
     small,
@@ -608,28 +604,6 @@ with stacked():
 
 
 def test_an_interrupt_ends_the_training_at_once():
-    here = Path(__file__).parent
-    child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"},
-    )
-    said = []
-
-    def follow():
-        for line in child.stdout:
-            said.append(line.strip())
-            if line.startswith("training"):
-                child.send_signal(signal.SIGINT)
-
-    with child:
-        try:
-            in_time(follow, 60)
-            assert child.wait(10) == 0
-        finally:
-            child.kill()
     cases = ["stacked", "one by one", "one alone", "nested"]
     lines = [line for case in cases for line in (f"training {case}", f"stopped {case} 0")]
-    assert said == [*lines, "works True"]
+    assert interrupted(INTERRUPTED) == [*lines, "works True"]

@@ -43,7 +43,7 @@ class Work(NamedTuple):
     stacked: bool
 
 
-def run_together(states, n_threads, warn, check=lambda: None, memory=0.5):
+def run_together(states, n_threads, warn, check, memory):
     """Train many fits; each ends as ``run`` alone would end it.
 
     Parameters
@@ -55,7 +55,7 @@ def run_together(states, n_threads, warn, check=lambda: None, memory=0.5):
         Is told, once for each kind, why fits are trained one by one.
     check : callable
         Called between steps; what it raises ends the training.
-    memory : float, default=0.5
+    memory : float
         Share of the memory that is available which the stacks may take.
 
     Returns

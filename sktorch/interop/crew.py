@@ -107,7 +107,8 @@ class Crew:
             worker.give_back()
 
     def kill(self):
-        """End the processes, whatever they do."""
+        """End the processes, whatever they do, and drop the tasks that wait."""
+        self.waiting = None
         workers, self.workers = self.workers, []
         for worker in workers:
             worker.kill()

@@ -191,7 +191,10 @@ def _answer(tasks, room, most_alive, settings):
         try:
             outcomes = run_tasks(cloudpickle.loads(tasks), room, most_alive)
         except Exception as error:
-            return packed(RuntimeError(f"{type(error).__name__}: {error}"))
+            words = f"tasks cannot be read in another process ({type(error).__name__}: {error})"
+            return packed(
+                RuntimeError(f"{words}. Make what they hold importable, or set n_processes=1.")
+            )
     told = [(each.message, each.category, each.filename, each.lineno) for each in told]
     outcomes = [(result, error, _traceback(error)) for result, error in outcomes]
     return _sent((outcomes, told)) or packed(
