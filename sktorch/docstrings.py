@@ -88,7 +88,8 @@ compile : bool or "auto", default=False
     takes seconds, once for each net, batch size, loss and optimizer; fits of one process share it,
     whatever their numbers such as ``lr``. It pays for small nets and long fits; "auto" does it
     after the first epoch where the rest saves more than it costs. Results are those of the plain
-    step to rounding. Where it cannot be done the plain step runs, and a warning says why.
+    step to rounding, with the same random numbers. Where it cannot be done the plain step runs,
+    and a warning says why.
 warm_start : bool, default=False
     Whether ``fit`` begins with the weights of the fit before. The rest begins anew.
 random_state : int, RandomState instance or None, default=None

@@ -11,6 +11,7 @@ import torch
 from sklearn.datasets import make_classification, make_regression
 from sklearn.model_selection import GridSearchCV
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from sktorch import TorchClassifier, TorchRegressor
 from sktorch.engine import compiled
@@ -121,6 +122,115 @@ def test_batch_norm_dropout_and_frozen_layers_are_those_of_the_plain_step():
     assert_same_fit(*both(TorchClassifier(Normed, **settings), X, Y))
 
 
+class Noise(nn.Module):
+    """Adds random numbers to what it is given, in training."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+        self.layer = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.layer(x + 0.1 * self.draw(x) if self.training else x)
+
+
+class Attention(nn.Module):
+    """A layer with dropout in four places, one of them between two products of matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(1, 8)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, 0.2, batch_first=True)
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.last(self.layer(self.first(x[..., None])).mean(1))
+
+
+class Branches(nn.Module):
+    """Two ways through dropout that do not wait for each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide = nn.Sequential(
+            *(nn.Linear(6, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.5)),
+            *(nn.Linear(64, 6), nn.AlphaDropout(0.3)),
+        )
+        self.narrow = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.4))
+        self.last = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.last(self.wide(x) + self.narrow(x))
+
+
+DRAWING = {
+    "randn_like": lambda: Noise(torch.randn_like),
+    "rand": lambda: Noise(lambda x: torch.rand(x.shape, dtype=x.dtype) + torch.rand_like(x)),
+    "exponential_": lambda: Noise(lambda x: torch.empty_like(x).exponential_().log()),
+    "normal_": lambda: Noise(lambda x: torch.empty_like(x.T).normal_(0.1, 2.0).T),
+    "randperm": lambda: Noise(lambda x: x[torch.randperm(len(x))]),
+    "gumbel_softmax": lambda: Noise(nn.functional.gumbel_softmax),
+    "dropout of attention": Attention,
+    "dropout in branches": Branches,
+}
+
+
+@pytest.mark.parametrize("case", DRAWING)
+def test_random_numbers_are_drawn_as_in_the_plain_step(case):
+    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
+    torch.manual_seed(0)
+    assert_same_fit(*both(TorchClassifier(DRAWING[case](), **settings), X, Y))
+
+
+def drawn_twice(x):
+    """Draw into what has been read already."""
+    noise = torch.empty_like(x)
+    return (x + noise.normal_()) * (x + noise.normal_())
+
+
+def scaled_late(x):
+    """Change what has been read already."""
+    noise = torch.rand_like(x)
+    y = x + noise
+    noise.mul_(0.5)
+    return y + noise
+
+
+@pytest.mark.parametrize("draw", [drawn_twice, scaled_late])
+def test_what_draws_where_it_has_read_is_not_compiled(draw):
+    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
+    with pytest.warns(UserWarning, match="draws random numbers where it has read others"):
+        TorchClassifier(Noise(draw), compile=True, **settings).fit(X, Y)
+
+
+class Recomputed(nn.Module):
+    """Draws a second time in the backward what it has drawn before."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(0.5))
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.last(checkpoint(self.first, x, use_reentrant=False))
+
+
+def test_what_draws_again_in_the_backward_is_not_compiled():
+    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
+    with pytest.warns(UserWarning, match="backward of Recomputed draws random numbers"):
+        TorchClassifier(Recomputed(), compile=True, **settings).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda x: nn.functional.rrelu(x, training=True), lambda x: torch.bernoulli(x.sigmoid())],
+)
+def test_what_draws_by_what_it_is_given_is_not_compiled(draw):
+    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
+    with pytest.warns(UserWarning, match="draws random numbers by what it is given"):
+        TorchClassifier(Noise(draw), compile=True, **settings).fit(X, Y)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_compiles_or_says_why_not(loss):
@@ -155,13 +265,14 @@ def count(monkeypatch):
     """Count how often something is compiled."""
     compiled._programs.clear()
     calls = []
-    original = compiled.compile_graph
+    original = compiled.compile_step
 
-    def compile_graph(*args):
+    def compile_step(*args):
+        program = original(*args)
         calls.append(args)
-        return original(*args)
+        return program
 
-    monkeypatch.setattr(compiled, "compile_graph", compile_graph)
+    monkeypatch.setattr(compiled, "compile_step", compile_step)
     return calls
 
 

@@ -9,21 +9,17 @@ import warnings
 from collections import OrderedDict
 
 import torch
-from torch.func import functionalize
 
 from sktorch.engine.functional import FunctionalStep
+from sktorch.engine.graph import CannotCompileError, compile_step
 from sktorch.engine.holding import Holding
-from sktorch.engine.numbers import LiveNumbers, Numbers
+from sktorch.engine.numbers import LiveNumbers
 from sktorch.engine.step import train_step
 from sktorch.engine.structure import structure
 
-__all__ = ["CannotCompileError", "CompiledStep", "program_of", "tensors_of", "usual_batch"]
+__all__ = ["CompiledStep", "program_of", "tensors_of", "usual_batch"]
 
 _MOST_PROGRAMS = 64
-
-
-class CannotCompileError(Exception):
-    """Says why a step cannot be compiled; never leaves the engine."""
 
 
 class CompiledStep:
@@ -131,8 +127,8 @@ def program_of(step, state, tensors, numbers, batch, only_known=False):
         while len(_programs) > _MOST_PROGRAMS:
             _programs.popitem(last=False)
         program = _programs[key]
-    if isinstance(program, CannotCompileError):
-        raise program
+    if isinstance(program, str):
+        raise CannotCompileError(program)
     return program
 
 
@@ -150,74 +146,16 @@ def _key(step, state, inputs):
 
 
 def _try_program(step, state, inputs, batch):
-    """Compile; return the program, or the error that says why there is none."""
+    """Compile; return the program, or the reason why there is none."""
     try:
         for module in (step.net, *state.modules[1:]):
             module.train()
         with warnings.catch_warnings():
             # Torch warns of what it uses itself.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return compile_graph(trace(step, inputs, batch), inputs)
+            return compile_step(step, inputs, batch)
+    except CannotCompileError as error:
+        return str(error)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
-        return CannotCompileError(f"{type(error).__name__}: {reason}")
-
-
-def trace(step, inputs, batch):
-    """Return the operations of ``step`` as a graph over ``inputs``.
-
-    Traced on tensors without values, so that a forward that asks for one fails here instead of
-    being fixed to what it saw.
-    """
-    from torch._inductor.decomposition import select_decomp_table
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    places = [i for i, part in enumerate(batch) if isinstance(part, torch.Tensor)]
-    n_data, n_numbers = len(places), len(Numbers._fields)
-
-    def function(*flat):
-        tensors, numbers = flat[: -n_numbers - n_data], flat[-n_numbers - n_data : -n_data]
-        data = list(batch)
-        for place, tensor in zip(places, flat[-n_data:], strict=True):
-            data[place] = tensor
-        return step(tensors, Numbers(*numbers), *data)
-
-    options = {"tracing_mode": "fake", "_allow_non_fake_inputs": True}
-    # Gradients first: torch does not compute them inside of what makes a graph functional.
-    with_mutations = make_fx(function, **options)(*inputs)
-    return make_fx(
-        functionalize(with_mutations, remove="mutations"),
-        decomposition_table=select_decomp_table(),
-        **options,
-    )(*inputs)
-
-
-def compile_graph(graph, inputs):
-    """Return a function of a list of tensors, compiled by torch's inductor.
-
-    Its entry is called without the wrappers of ``torch.compile``, whose guards cost as much at
-    each call as the step of a small net.
-    """
-    from torch._guards import TracingContext, tracing
-    from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx_inner
-    from torch._subclasses import FakeTensorMode
-
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    fakes = [mode.from_tensor(tensor) for tensor in inputs]
-    options = {
-        # The random numbers are those of a plain step.
-        "fallback_random": True,
-        # What is passed has the shapes and strides that were traced.
-        "size_asserts": False,
-        "triton.cudagraphs": inputs[0].device.type == "cuda",
-    }
-    on_cpu = inputs[0].device.type == "cpu"
-    with config.patch(options), tracing(TracingContext(mode)):
-        try:
-            # In C++ alone threads do not wait for each other to leave the interpreter.
-            return compile_fx_inner(graph, fakes, cpp_wrapper=on_cpu)
-        except Exception:
-            if not on_cpu:
-                raise
-        return compile_fx_inner(graph, fakes)
+        return f"{type(error).__name__}: {reason}"

@@ -4,8 +4,9 @@ import math
 import time
 import warnings
 
-from sktorch.engine.compiled import CannotCompileError, CompiledStep
+from sktorch.engine.compiled import CompiledStep
 from sktorch.engine.eligibility import refusal
+from sktorch.engine.graph import CannotCompileError
 from sktorch.engine.step import train_step
 from sktorch.specs import user_level
 
