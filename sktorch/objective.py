@@ -69,15 +69,20 @@ class Objective:
         What else they are made of, for objectives that differ in ``numbers`` only to be told.
     by_rows : bool
         Whether ``pointwise`` gives for each row what it would give for that row alone.
+    batched : bool
+        As in ``Loss``.
     """
 
-    def __init__(self, mean, pointwise, module=None, numbers=None, key=(), by_rows=False):
+    def __init__(
+        self, mean, pointwise, module=None, numbers=None, key=(), by_rows=False, batched=False
+    ):
         self.mean = mean
         self.pointwise = pointwise
         self.module = module
         self.numbers = numbers or {}
         self.key = key
         self.by_rows = by_rows
+        self.batched = batched
 
     def __call__(self, y_pred, y_true, weight, total, **numbers):
         """Loss of a batch of total weight ``total``; ``weight`` is None or ``(n_samples,)``.
@@ -103,8 +108,12 @@ class Objective:
         -------
         losses : Tensor of shape (n_members,)
         """
-        losses = self.pointwise(y_pred.flatten(0, 1), y_true.flatten(0, 1))
-        losses = losses.view(y_true.shape[:2])
+        if self.batched and not y_true.is_floating_point():
+            # A softmax over few classes takes several times as long where they are the last axis.
+            losses = self.pointwise(y_pred.mT, y_true)
+        else:
+            losses = self.pointwise(y_pred.flatten(0, 1), y_true.flatten(0, 1))
+            losses = losses.view(y_true.shape[:2])
         return losses.mean(1) if weight is None else (losses * weight).sum(1) / total
 
     def trained_module(self):
@@ -180,7 +189,8 @@ def _built_in_objective(arguments, entry, sizes):
     settings = _defaults(entry.pointwise) | arguments
     numbers = {n: float(v) for n, v in settings.items() if _is_real(v)}
     others = {n: v for n, v in settings.items() if n not in numbers}
-    return Objective(mean, pointwise, None, numbers, (entry.pointwise, others), by_rows=True)
+    key = (entry.pointwise, others)
+    return Objective(mean, pointwise, None, numbers, key, by_rows=True, batched=entry.batched)
 
 
 @functools.cache  # of functions in LOSSES

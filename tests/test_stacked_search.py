@@ -43,6 +43,7 @@ from torch import nn
 
 from sktorch import TorchRegressor
 from sktorch.callbacks import Callback, Checkpoint, EarlyStopping
+from sktorch.losses import LOSSES
 
 X, y = make_rows()
 BINARY = np.where(y == "cat", "yes", "no")
@@ -101,6 +102,11 @@ VARIED = {
     "rmsprop": ({"optimizer": "rmsprop"}, {"optimizer__alpha": [0.9, 0.99], "lr": [1e-3, 0.01]}),
     "rmsprop's momentum": ({"optimizer": "rmsprop"}, {"optimizer__momentum": [0, 0.9]}),
     "weight_decay": ({}, {"weight_decay": [0, 1e-3, 0.1]}),
+    "decay of all": ({}, {"weight_decay": [{"*": 0.1}, {"*": 0.3}]}),
+    "decay of all by adamw": (
+        {"optimizer": "adamw", "optimizer__amsgrad": True},
+        {"weight_decay": [{"*": 0.1}, {"*": 0.3}], "lr": [0.01, 0.1]},
+    ),
     "rates by rule": ({}, {"lr": [{"head.*": 0.1, "*": 1e-3}, {"head.*": 1e-3, "*": 0.05}]}),
     "decays by rule": (
         {"optimizer": "adamw", "grad_clip_norm": 0.5},
@@ -157,6 +163,14 @@ VARIED = {
     "the built-in net": ({"net": "mlp", "net__hidden_layer_sizes": (7, 5)}, {"lr": [0.01, 0.1]}),
     "batches of one row": ({"batch_size": 50 - 1}, {"lr": [0.01, 0.1]}),
     "one batch": ({"batch_size": "auto"}, {"lr": [0.01, 0.1]}),
+    **{
+        f"loss {name}": (
+            {"loss": name, "net": "mlp", "net__hidden_layer_sizes": (8,)},
+            {"lr": [0.01, 0.1], "class_weight": [{"ant": 0.1, "bee": 1.0, "cat": 3.0}, None]},
+        )
+        for name, loss in LOSSES.items()
+        if "index" in loss.targets and not isinstance(loss.pointwise, type)
+    },
 }
 
 # What need not stack, or stacks in parts. The user may be told so; the results are the same.

@@ -75,7 +75,7 @@ class FunctionalStep:
 
     # The step ---------------------------------------------------------------------------------
 
-    def __call__(self, tensors, numbers, x, y, weight, total):
+    def __call__(self, tensors, numbers, x, y, weight, total, move=None):
         """Update parameters, buffers and slots in place.
 
         Parameters
@@ -85,6 +85,8 @@ class FunctionalStep:
         numbers : Numbers
         x, y, weight, total
             As in ``Batch``.
+        move : callable, optional
+            Takes the step of the optimizer, as the method ``move`` does by formulas.
 
         Returns
         -------
@@ -103,7 +105,7 @@ class FunctionalStep:
                 gradients = self._penalized(gradients, held.parameters, numbers.penalties)
             if self.uses.clipping:
                 gradients = self._clipped(gradients, numbers.limit)
-            self._move(held, gradients, numbers.table)
+            (move or self.move)(held, gradients, numbers.table)
         return loss.detach(), y_pred.detach()
 
     def evaluate(self, tensors, numbers, x, y, weight, total):
@@ -149,8 +151,18 @@ class FunctionalStep:
         factor = (limit / (self.norm(gradients) + 1e-6)).clamp(max=1.0)
         return [g * factor.to(g.dtype) for g in gradients]
 
-    def _move(self, held, gradients, table):
-        """Take one step of the optimizer."""
+    def move(self, held, gradients, table):
+        """Take one step of the optimizer.
+
+        Parameters
+        ----------
+        held : Held
+            Its parameters, slots and counts are changed in place.
+        gradients : list of Tensor
+            One for each tensor of parameters.
+        table : Tensor
+            As in ``Numbers``.
+        """
         counts = self.count(held.counts, table)
         # One tensor, so that a compiler computes them once and not for each element.
         factors = torch.stack(self.update.factors(counts, *table.unbind()))

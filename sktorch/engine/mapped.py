@@ -178,9 +178,26 @@ def _places(net, names):
 def _on_columns(linear, x):
     """Compute the forward of a linear layer so that gradients have the layout of its weight.
 
-    As torch maps it they are transposed, which costs as much as the product.
+    As torch maps it they are transposed, which costs as much as the product, and the bias is added
+    in an operation of its own.
     """
-    if x.ndim != 2:
-        return F.linear(x, linear.weight, linear.bias)
-    y = linear.weight @ x.mT
-    return (y if linear.bias is None else y + linear.bias.to(y.dtype)[:, None]).mT
+    weight, bias = linear.weight, linear.bias
+    tensors = (weight, x) if bias is None else (weight, x, bias)
+    levels = {_level(tensor) for tensor in tensors}
+    if x.ndim != 2 or len(levels) > 1 or None in levels:
+        return F.linear(x, weight, bias)
+    (level,) = levels
+    weight, x, *bias = map(_members_first, tensors)
+    y = torch.baddbmm(bias[0].unsqueeze(2), weight, x.mT) if bias else weight @ x.mT
+    return _functorch._add_batch_dim(y.mT, 0, level)
+
+
+def _level(tensor):
+    """Return which of torch's mappings, that may be inside of each other, a tensor belongs to."""
+    return _functorch.maybe_get_level(tensor) if _functorch.is_batchedtensor(tensor) else None
+
+
+def _members_first(tensor):
+    """Return what a mapped tensor is of all members, their axis being the first."""
+    axis, tensor = _functorch.maybe_get_bdim(tensor), _functorch.get_unwrapped(tensor)
+    return tensor.movedim(axis, 0) if axis else tensor

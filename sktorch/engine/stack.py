@@ -6,6 +6,7 @@ import torch
 
 from sktorch.data.stacked import stacked_batches
 from sktorch.engine.compiled import program_of, tensors_of
+from sktorch.engine.fused_move import FusedMove
 from sktorch.engine.holding import Holding
 from sktorch.engine.mapped import MappedStep
 from sktorch.engine.means import Means
@@ -39,6 +40,8 @@ class Stack:
         In the order of ``Held``.
     program : callable or None
         The step compiled for all lanes.
+    move : FusedMove or None
+        What takes the optimizer's step in this epoch, if not formulas.
     """
 
     def __init__(self, states):
@@ -107,6 +110,9 @@ class Stack:
         self._switch(training=True)
         moving = any(state.after_update for state in self.lanes)
         self.numbers.refresh()
+        # What is done after each step may change more than the kernel takes for each member.
+        plain = moving or self.program is not None
+        self.move = None if plain else FusedMove.of(self.step, self.numbers, self.tensors)
         means = Means(len(self.lanes))
         for lanes, batch in stacked_batches([state.train for state in self.lanes]):
             check()
@@ -128,7 +134,7 @@ class Stack:
         tensors, numbers = self._inputs(lanes)
         if batch.x.shape == self.program_shape:
             return self.program([*tensors, *numbers, *tensors_of(batch)])
-        return self.step(tensors, numbers, *batch)
+        return self.step(tensors, numbers, *batch, move=self.move)
 
     def validate(self):
         """Return the mean validation losses, of shape (n_lanes,)."""

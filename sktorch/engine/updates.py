@@ -31,6 +31,8 @@ class Update:
         Equal for optimizers that differ in these numbers only.
     counts : bool
         Whether it counts the steps of each parameter.
+    fuses : bool
+        Whether ``FusedMove`` stands in for it.
     has_momentum : bool
         Whether it keeps a buffer for momentum.
     refusal : str
@@ -40,6 +42,7 @@ class Update:
     names = ()
     flags = ()
     counts = False
+    fuses = False
     refused = ("maximize", "differentiable")
 
     def __init__(self, optimizer):
@@ -96,6 +99,7 @@ class _Adam(Update):
     names = ("lr", "weight_decay", "beta1", "beta2", "eps")
     flags = ("amsgrad", "decoupled_weight_decay")
     counts = True
+    fuses = True
 
     def numbers(self, group):
         return [*map(float, (group["lr"], group["weight_decay"], *group["betas"], group["eps"]))]

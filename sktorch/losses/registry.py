@@ -71,6 +71,9 @@ class Loss:
         How values may be scaled before the loss sees them.
     takes : (callable, str), optional
         A predicate over the values it is defined for, and the words for it.
+    batched : bool, default=False
+        Whether for class numbers ``pointwise`` also takes many batches, ``y_pred`` of shape
+        (n_batches, n_classes, n_samples) and ``y_true`` of (n_batches, n_samples).
     """
 
     pointwise: Callable
@@ -81,6 +84,7 @@ class Loss:
     outputs_per_target: int = 1
     scaling: str | None = "standard"
     takes: tuple | None = None
+    batched: bool = False
 
 
 _BOTH = ("index", "indicator")
@@ -93,6 +97,7 @@ LOSSES = {
         _BOTH,
         mean=classification.mean_cross_entropy,
         constraints={"label_smoothing": _SHARE},
+        batched=True,
     ),
     "bce": Loss(
         classification.bce, "logits", ("indicator",), mean=F.binary_cross_entropy_with_logits
@@ -100,7 +105,7 @@ LOSSES = {
     "bce_probability": Loss(
         classification.bce_probability, "probabilities", ("indicator",), mean=F.binary_cross_entropy
     ),
-    "nll": Loss(classification.nll, "log_probabilities", ("index",), mean=F.nll_loss),
+    "nll": Loss(classification.nll, "log_probabilities", ("index",), mean=F.nll_loss, batched=True),
     "kl_div": Loss(
         classification.kl_div,
         "log_probabilities",
@@ -123,6 +128,7 @@ LOSSES = {
                 'a number in [0, 1], a list of one weight a class, None or "auto"',
             ),
         },
+        batched=True,
     ),
     "sce": Loss(
         classification.sce,
@@ -130,6 +136,7 @@ LOSSES = {
         _BOTH,
         mean=classification.mean_sce,
         constraints={"a": _NOT_NEGATIVE, "b": _NOT_NEGATIVE},
+        batched=True,
     ),
     "hinge": Loss(classification.hinge, "margins", _BOTH),
     "adaptive_log_softmax": Loss(
