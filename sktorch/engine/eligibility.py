@@ -64,14 +64,14 @@ def refusal_of_forward(state):
         loss = state.objective(y_pred, batch.y, batch.weight, batch.total)
     with _Draws() as draws, state.stream.undone():
         gradients = torch.autograd.grad(loss, state.parameters, allow_unused=True)
-    if draws.seen:
-        return f"the backward of {name} draws random numbers"
     after = [buffer for module in state.modules for buffer in module.buffers()]
     if [*map(id, after)] != [*map(id, buffers)]:
         return f"the forward of {name} replaces a buffer"
     with torch.no_grad():
         for buffer, value in zip(buffers, kept, strict=True):
             buffer.copy_(value)
+    if draws.seen:
+        return f"the backward of {name} draws random numbers"
     if structure(state.net) != outside[0]:
         return f"the forward of {name} changes its attributes"
     if _drawn_outside_torch() != outside[1]:

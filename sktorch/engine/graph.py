@@ -80,11 +80,15 @@ def functional(graph, inputs, n_inputs):
     for node in reversed(graph.graph.nodes):
         if not isinstance(node.target, torch._ops.OpOverload):
             continue
-        if not node.target._schema.is_mutable:
+        if not _is_writing(node):
             at_end = False
         elif not at_end or node.args[0] not in changeable:
             raise CannotCompileError(f"the forward writes to what others hold ({node.target})")
     return graph
+
+
+def _is_writing(node):
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def _traced(function, inputs):
@@ -156,7 +160,7 @@ def _check_reads(nodes, moved, used):
     """Refuse draws into what has been read before, as they would all come before that."""
     place = {node: index for index, node in enumerate(nodes)}
     for write in moved:
-        if not write.target._schema.is_mutable:
+        if not _is_writing(write):
             continue
         for node in _related([write], {*moved}).intersection(used):
             if any(place[reader] < place[write] for reader in {*node.users}.difference(moved)):
