@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 
 class UserMLP(nn.Module):
@@ -39,6 +40,18 @@ class DroppingMLP(nn.Module):
 
     def forward(self, x):
         return self.net(nn.functional.dropout(x, 0.2, self.training))
+
+
+class Recomputes(nn.Module):
+    """Draws its dropout again in the backward, as checkpointed nets do."""
+
+    def __init__(self, n_features_in, n_outputs):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(n_features_in, 16), nn.ReLU(), nn.Dropout(0.3))
+        self.head = nn.Linear(16, n_outputs)
+
+    def forward(self, x):
+        return self.head(checkpoint(self.body, x, use_reentrant=False))
 
 
 def make_mlp(n_features_in, n_outputs, width=50):

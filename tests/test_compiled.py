@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nets import Recomputes
 from sklearn.datasets import make_classification, make_regression
 from sklearn.model_selection import GridSearchCV
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from sktorch import TorchClassifier, TorchRegressor
 from sktorch.engine import compiled
@@ -26,6 +26,8 @@ SETTINGS = {
     "net__hidden_layer_sizes": (8,),
     "random_state": 0,
 }
+# The same for a net that is passed.
+FOR_A_NET = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
 
 
 class Normed(nn.Module):
@@ -117,9 +119,8 @@ def test_weights_that_were_frozen_at_first_count_their_own_steps():
 
 
 def test_batch_norm_dropout_and_frozen_layers_are_those_of_the_plain_step():
-    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
     torch.manual_seed(0)
-    assert_same_fit(*both(TorchClassifier(Normed, **settings), X, Y))
+    assert_same_fit(*both(TorchClassifier(Normed, **FOR_A_NET), X, Y))
 
 
 class Noise(nn.Module):
@@ -177,9 +178,8 @@ DRAWING = {
 
 @pytest.mark.parametrize("case", DRAWING)
 def test_random_numbers_are_drawn_as_in_the_plain_step(case):
-    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
     torch.manual_seed(0)
-    assert_same_fit(*both(TorchClassifier(DRAWING[case](), **settings), X, Y))
+    assert_same_fit(*both(TorchClassifier(DRAWING[case](), **FOR_A_NET), X, Y))
 
 
 def drawn_twice(x):
@@ -198,27 +198,13 @@ def scaled_late(x):
 
 @pytest.mark.parametrize("draw", [drawn_twice, scaled_late])
 def test_what_draws_where_it_has_read_is_not_compiled(draw):
-    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
     with pytest.warns(UserWarning, match="draws random numbers where it has read others"):
-        TorchClassifier(Noise(draw), compile=True, **settings).fit(X, Y)
-
-
-class Recomputed(nn.Module):
-    """Draws a second time in the backward what it has drawn before."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(0.5))
-        self.last = nn.Linear(8, 2)
-
-    def forward(self, x):
-        return self.last(checkpoint(self.first, x, use_reentrant=False))
+        TorchClassifier(Noise(draw), compile=True, **FOR_A_NET).fit(X, Y)
 
 
 def test_what_draws_again_in_the_backward_is_not_compiled():
-    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
-    with pytest.warns(UserWarning, match="backward of Recomputed draws random numbers"):
-        TorchClassifier(Recomputed(), compile=True, **settings).fit(X, Y)
+    with pytest.warns(UserWarning, match="the backward draws random numbers"):
+        TorchClassifier(Recomputes, compile=True, **FOR_A_NET).fit(X, Y)
 
 
 @pytest.mark.parametrize(
@@ -226,9 +212,8 @@ def test_what_draws_again_in_the_backward_is_not_compiled():
     [lambda x: nn.functional.rrelu(x, training=True), lambda x: torch.bernoulli(x.sigmoid())],
 )
 def test_what_draws_by_what_it_is_given_is_not_compiled(draw):
-    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
     with pytest.warns(UserWarning, match="draws random numbers by what it is given"):
-        TorchClassifier(Noise(draw), compile=True, **settings).fit(X, Y)
+        TorchClassifier(Noise(draw), compile=True, **FOR_A_NET).fit(X, Y)
 
 
 @pytest.mark.slow
@@ -333,7 +318,7 @@ class Noisy(Branching):
     ],
 )
 def test_what_cannot_be_compiled_runs_plainly_with_one_warning(net, settings, reason):
-    common = {k: v for k, v in SETTINGS.items() if net == "mlp" or not k.startswith("net__")}
+    common = SETTINGS if net == "mlp" else FOR_A_NET
     settings = {**common, **settings, "max_epochs": 2}
     with pytest.warns(UserWarning, match="compile=True") as caught:
         fast = TorchClassifier(net, compile=True, **settings).fit(X, Y)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-import torch.utils.checkpoint
-from nets import UserMLP, linear
+from nets import Recomputes, UserMLP, linear
 from torch import nn
 
 from sktorch import TorchClassifier, TorchRegressor
@@ -397,18 +396,6 @@ def test_a_loss_that_draws_random_numbers_is_seeded():
     first = clf.fit(X, Y, X_val=X, y_val=Y).history_.drop(columns="epoch_time")
     assert first.equals(clf.fit(X, Y, X_val=X, y_val=Y).history_.drop(columns="epoch_time"))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-class Recomputes(nn.Module):
-    """Draws its dropout again in the backward, as checkpointed nets do."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.3))
-        self.head = nn.Linear(16, 3)
-
-    def forward(self, x):
-        return self.head(torch.utils.checkpoint.checkpoint(self.body, x, use_reentrant=False))
 
 
 def test_recomputed_dropout_is_seeded_in_threads_too():

@@ -4,7 +4,6 @@ import random
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from sktorch.data.batches import Resident
 from sktorch.engine.precision import Scaled
@@ -62,16 +61,13 @@ def refusal_of_forward(state):
     with state.stream.undone():
         y_pred = state.precision.forward(state.net, batch.x)
         loss = state.objective(y_pred, batch.y, batch.weight, batch.total)
-    with _Draws() as draws, state.stream.undone():
-        gradients = torch.autograd.grad(loss, state.parameters, allow_unused=True)
+    gradients = torch.autograd.grad(loss, state.parameters, allow_unused=True)
     after = [buffer for module in state.modules for buffer in module.buffers()]
     if [*map(id, after)] != [*map(id, buffers)]:
         return f"the forward of {name} replaces a buffer"
     with torch.no_grad():
         for buffer, value in zip(buffers, kept, strict=True):
             buffer.copy_(value)
-    if draws.seen:
-        return f"the backward of {name} draws random numbers"
     if structure(state.net) != outside[0]:
         return f"the forward of {name} changes its attributes"
     if _drawn_outside_torch() != outside[1]:
@@ -82,16 +78,6 @@ def refusal_of_forward(state):
         if gradient.is_sparse:
             return f"the gradient of parameter {parameter!r} is sparse"
     return ""
-
-
-class _Draws(TorchDispatchMode):
-    """Sees whether random numbers are drawn."""
-
-    seen = False
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.seen |= torch.Tag.nondeterministic_seeded in func.tags
-        return func(*args, **(kwargs or {}))
 
 
 def _drawn_outside_torch():

@@ -27,7 +27,7 @@ class FusedMove:
 
     def __init__(self, step, shared, decays, like):
         self.columns = step.columns
-        self.decoupled = step.update.flagged.get("decoupled_weight_decay")
+        self.decoupled = step.update.flagged["decoupled_weight_decay"]
         self.shared = shared
         self.decays = decays
         self.direction = torch.empty_like(like)

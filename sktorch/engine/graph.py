@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 from torch.func import functionalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sktorch.engine.numbers import Numbers
 
@@ -63,7 +64,8 @@ def trace(step, inputs, batch):
         data = list(batch)
         for place, tensor in zip(places, flat[-n_data:], strict=True):
             data[place] = tensor
-        return step(tensors, Numbers(*numbers), *data)
+        with _NoDrawsInBackward():
+            return step(tensors, Numbers(*numbers), *data)
 
     return _traced(function, inputs)
 
@@ -77,9 +79,7 @@ def functional(graph, inputs, n_inputs):
     graph = _traced(functionalize(graph, remove="mutations"), inputs)
     changeable = [node for node in graph.graph.nodes if node.op == "placeholder"][:n_inputs]
     at_end = True
-    for node in reversed(graph.graph.nodes):
-        if not isinstance(node.target, torch._ops.OpOverload):
-            continue
+    for node in reversed([node for node in graph.graph.nodes if node.op == "call_function"]):
         if not _is_writing(node):
             at_end = False
         elif not at_end or node.args[0] not in changeable:
@@ -92,6 +92,7 @@ def _is_writing(node):
 
 
 def _traced(function, inputs):
+    """Return the operations of a function of tensors as a graph."""
     from torch._inductor import config
     from torch._inductor.decomposition import select_decomp_table
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -200,12 +201,26 @@ def _is_tagged(op):
 
 
 def _is_random(node):
-    """Whether a node draws; attention bears the tag also where it drops nothing."""
-    if not _is_tagged(node.target):
+    return _draws(node.target, node.args, node.kwargs)
+
+
+def _draws(op, args, kwargs):
+    """Whether an operation draws; attention bears the tag also where it drops nothing."""
+    if not _is_tagged(op):
         return False
-    names = [argument.name for argument in node.target._schema.arguments]
-    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    names = [argument.name for argument in op._schema.arguments]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
     return "dropout_p" not in names or given.get("dropout_p", 0.0) != 0.0
+
+
+class _NoDrawsInBackward(TorchDispatchMode):
+    """Refuses a backward that draws what the forward has drawn: a graph would draw anew."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if torch._C._current_autograd_node() is not None and _draws(func, args, kwargs):
+            raise CannotCompileError(f"the backward draws random numbers ({func})")
+        return func(*args, **kwargs)
 
 
 def _related(nodes, among):
@@ -256,6 +271,7 @@ def compile_graph(graph, inputs):
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fakes = [mode.from_tensor(tensor) for tensor in inputs]
     options = {
+        # Operations of a GPU that draw stay torch's own.
         "fallback_random": True,
         # What is passed has the shapes and strides that were traced.
         "size_asserts": False,
