@@ -1,5 +1,7 @@
 """Batches of several parts of data side by side, for nets that train as one."""
 
+from itertools import groupby, zip_longest
+
 import torch
 
 from sktorch.data.batches import Batch, total_of
@@ -56,20 +58,18 @@ def stacked_batches(parts):
     """
     parts = [part or _Nothing(parts) for part in parts]
     orders = _shared([part.draw_order() for part in parts])
-    starts = [_starts(part.sizes) for part in parts]
-    row_bytes = sum(t[:1].nbytes for t in (parts[0].x, parts[0].y))
-    per_step = len(parts) * max(max(part.sizes, default=0) for part in parts) * max(1, row_bytes)
-    stride = max(1, _GATHERED_BYTES // per_step)
-    n_steps = max(len(part.sizes) for part in parts)
-    for first in range(0, n_steps, stride):
-        bounds = [[s[min(k, len(s) - 1)] for k in (first, first + stride)] for s in starts]
-        x, y, weight = (_gathered(parts, orders, bounds, name) for name in ("x", "y", "weight"))
-        for step in range(first, min(first + stride, n_steps)):
-            for members, size in _runs(parts, step):
-                start = starts[members.start][step] - bounds[members.start][0]
-                rows = (members, slice(start, start + size))
-                weights = None if weight is None else weight[rows]
-                yield members, Batch(x[rows], y[rows], weights, total_of(weights, size))
+    done = [0] * len(parts)
+    for n_steps, runs in _blocks(parts):
+        gathered = [
+            _gathered(parts[members], orders[members], done[members], n_steps, size)
+            for members, size in runs
+        ]
+        for step in range(n_steps):
+            for (members, size), (x, y, weight) in zip(runs, gathered, strict=True):
+                weights = None if weight is None else weight[step]
+                yield members, Batch(x[step], y[step], weights, total_of(weights, size))
+        for members, size in runs:
+            done[members] = [start + n_steps * size for start in done[members]]
 
 
 class _Nothing:
@@ -103,40 +103,49 @@ def _shared(orders):
     return orders
 
 
-def _starts(sizes):
-    starts = [0]
-    for size in sizes:
-        starts.append(starts[-1] + size)
-    return starts
+def _blocks(parts):
+    """Yield how many steps follow that are of the same runs, and these; see ``_runs``."""
+    row_bytes = sum(t[:1].nbytes for t in (parts[0].x, parts[0].y))
+    steps = zip_longest(*(part.sizes for part in parts), fillvalue=0)
+    for sizes, alike in groupby(steps):
+        n_left = sum(1 for _ in alike)
+        at_once = max(1, _GATHERED_BYTES // (sum(sizes) * max(1, row_bytes)))
+        while n_left:
+            yield min(n_left, at_once), _runs(sizes)
+            n_left -= min(n_left, at_once)
 
 
-def _runs(parts, step):
-    """Return neighbours whose batch of ``step`` is of one size, and that size."""
-    sizes = [part.sizes[step] if step < len(part.sizes) else 0 for part in parts]
+def _runs(sizes):
+    """Return neighbours whose batch is of one size, and that size."""
     edges = [i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1]]
     ends = zip([0, *edges], [*edges, len(sizes)], strict=True)
     return [(slice(start, stop), sizes[start]) for start, stop in ends if sizes[start]]
 
 
-def _gathered(parts, orders, bounds, name):
-    """Return some rows of each part in one tensor; what a shorter part leaves is not to be read."""
-    first = getattr(parts[0], name)
-    if first is None:
-        return None
-    longest = max(stop - start for start, stop in bounds)
-    gathered = first.new_empty(len(parts), longest, *first.shape[1:])
-    done = {}
-    for into, part, order, (start, stop) in zip(gathered, parts, orders, bounds, strict=True):
+def _gathered(parts, orders, starts, n_steps, size):
+    """Return x, y and weight of the next steps, each of shape (n_steps, n_members, size, ...)."""
+    stops = [start + n_steps * size for start in starts]
+    places = [*zip(parts, orders, starts, stops, strict=True)]
+    return [_side_by_side(places, name, (n_steps, 1, size)) for name in ("x", "y", "weight")]
+
+
+def _side_by_side(places, name, shape):
+    known, blocks = {}, []
+    for part, order, start, stop in places:
         source = getattr(part, name)
+        if source is None:
+            return None
         index = part.index if name == "x" else None
-        same = done.setdefault((id(source), id(order), id(index), start, stop), into)
-        if same is not into:
-            into.copy_(same)
-        elif stop == start:
-            continue
-        elif order is None:
-            into[: stop - start] = source[start:stop]
-        else:
-            rows = order[start:stop] if index is None else part.x_rows(order[start:stop])
-            torch.index_select(source, 0, rows, out=into[: stop - start])
-    return gathered
+        key = id(source), id(order), id(index), start
+        if key not in known:
+            known[key] = _rows(source, order, index, start, stop).reshape(*shape, *source.shape[1:])
+        blocks.append(known[key])
+    return torch.cat(blocks, 1)
+
+
+def _rows(source, order, index, start, stop):
+    """Return some rows of a part of the data in the order of an epoch."""
+    if order is None:
+        return source[start:stop]
+    rows = order[start:stop]
+    return source.index_select(0, rows if index is None else index.index_select(0, rows))
