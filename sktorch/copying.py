@@ -1,4 +1,4 @@
-"""Copies of nets, as ``copy.deepcopy`` makes them, in a fraction of its time.
+"""Copies of nets and what holds them, as ``copy.deepcopy`` makes them, in a fraction of its time.
 
 ``copy.deepcopy`` asks each object how it is pickled, and of a small net copies some hundred empty
 dicts of hooks in that way. Here a module that is pickled as any plain object is, is copied
@@ -13,32 +13,30 @@ from types import BuiltinFunctionType, FunctionType
 
 from torch import nn
 
-__all__ = ["duplicate"]
+__all__ = ["ATOMIC", "duplicate"]
 
-_ATOMIC = {type(None), bool, int, float, str, type, FunctionType, BuiltinFunctionType}
-
-
-def duplicate(net):
-    """Return what ``copy.deepcopy(net)`` does."""
-    return _duplicate(net, {})
+# Types of which a copy is the thing itself.
+ATOMIC = {type(None), bool, int, float, str, type, FunctionType, BuiltinFunctionType}
 
 
-def _duplicate(value, memo):
+def duplicate(value, memo=None):
+    """Return what ``copy.deepcopy(value, memo)`` does."""
+    memo = {} if memo is None else memo
     kind = type(value)
-    if kind in _ATOMIC:
+    if kind in ATOMIC:
         return value
     if id(value) in memo:
         return memo[id(value)]
     if kind is dict or (kind is OrderedDict and not vars(value)):
         twin = memo[id(value)] = kind()
         for key, part in value.items():
-            key = key if type(key) is str else _duplicate(key, memo)
-            twin[key] = part if type(part) in _ATOMIC else _duplicate(part, memo)
+            key = key if type(key) is str else duplicate(key, memo)
+            twin[key] = part if type(part) in ATOMIC else duplicate(part, memo)
     elif kind is set:
-        twin = memo[id(value)] = {_duplicate(part, memo) for part in [*value]}
+        twin = memo[id(value)] = {duplicate(part, memo) for part in [*value]}
     elif _is_plain_module(kind) and not hasattr(value, "__deepcopy__"):
         twin = memo[id(value)] = kind.__new__(kind)
-        twin.__setstate__(_duplicate(value.__getstate__(), memo))
+        twin.__setstate__(duplicate(value.__getstate__(), memo))
     else:
         return copy.deepcopy(value, memo)
     # What the memo knows by its id is to live as long as the memo; ``copy.deepcopy`` does the same.

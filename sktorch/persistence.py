@@ -6,7 +6,6 @@ of the CPU, with a checksum over both, so that a net trained on an accelerator l
 none.
 """
 
-import copy
 import dataclasses
 import threading
 import warnings
@@ -19,6 +18,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from sktorch._version import __version__
+from sktorch.copying import ATOMIC, duplicate
 from sktorch.digest import digest
 from sktorch.exceptions import DamagedModelError
 from sktorch.specs import user_level
@@ -100,13 +100,13 @@ def freeze(state):
         changed; those that hold no array are not copied either, and may refer to their owner.
     """
     refs, arrays, memo = [], [], {}
-    items = {name: list(_nested(value)) for name, value in state.items()}
+    items = {name: _nested(value) for name, value in state.items()}
     for item in (item for nested in items.values() for item in nested):
         if id(item) not in memo and not isinstance(item, nn.Module):
             memo[id(item)] = _reference(item, arrays)
             refs.append(memo[id(item)])
     # Copying with a memo that already holds the stand-ins swaps them wherever they are.
-    structure = copy.deepcopy({name: state[name] for name, nested in items.items() if nested}, memo)
+    structure = duplicate({name: state[name] for name, nested in items.items() if nested}, memo)
     for module in _modules(structure):
         _make_storable(module)
     frozen = {
@@ -135,38 +135,39 @@ def thaw(frozen):
             "Load it from another copy, or fit again."
         )
     memo = {id(ref): ref.restore(frozen["arrays"]) for ref in frozen["refs"]}
-    structure = copy.deepcopy(frozen["structure"], memo)
+    structure = duplicate(frozen["structure"], memo)
     for module in _modules(structure):
         _make_usable(module)
     return {**frozen["plain"], **structure}
 
 
-def _nested(value, seen=None):
-    """Yield tensors, arrays, names of torch and modules in a value, which may refer to itself."""
-    seen = {} if seen is None else seen
-    if id(value) in seen:
-        return
-    seen[id(value)] = value
-    if isinstance(value, torch.Tensor):
-        if not isinstance(value, nn.UninitializedParameter | nn.UninitializedBuffer):
-            yield value
-    elif isinstance(value, np.ndarray):
-        if value.dtype != object:
-            yield value
-    elif isinstance(value, torch.dtype | torch.device):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _nested(item, seen)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _nested(item, seen)
-    elif isinstance(value, nn.Module) or (
-        dataclasses.is_dataclass(value) and not isinstance(value, type)
-    ):
-        if isinstance(value, nn.Module):
-            yield value
-        yield from _nested(vars(value), seen)
+def _nested(value):
+    """Return tensors, arrays, names of torch and modules in a value, which may refer to itself."""
+    found, seen, left = [], {}, [value]
+    while left:
+        value = left.pop()
+        if type(value) in ATOMIC or id(value) in seen:
+            continue
+        seen[id(value)] = value
+        if isinstance(value, dict):
+            left += reversed(value.values())
+        elif isinstance(value, list | tuple):
+            left += reversed(value)
+        elif isinstance(value, nn.Module):
+            found.append(value)
+            left.append(vars(value))
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            left.append(vars(value))
+        elif _is_kept_apart(value):
+            found.append(value)
+    return found
+
+
+def _is_kept_apart(value):
+    if isinstance(value, np.ndarray):
+        return value.dtype != object
+    lazy = isinstance(value, nn.UninitializedParameter | nn.UninitializedBuffer)
+    return isinstance(value, torch.Tensor | torch.dtype | torch.device) and not lazy
 
 
 def _modules(value):

@@ -1,6 +1,5 @@
 """Many fits at once: those of one kind as one batched program, the others one by one."""
 
-import copy
 import math
 import time
 import traceback
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from sktorch.callbacks import ProgressBar, StackProgress
+from sktorch.copying import duplicate
 from sktorch.data.stacked import share_rows
 from sktorch.engine.grouping import Kind, differences, group, why_alone
 from sktorch.engine.loop import (
@@ -262,7 +262,7 @@ class _Start:
 
     def __init__(self, state):
         self.state = state
-        self.progress = copy.deepcopy(state.progress())
+        self.progress = duplicate(state.progress())
         self.rows = list(state.history.rows)
         self.tensors = [tensor.detach().clone() for tensor in state.tensors]
 
