@@ -5,6 +5,9 @@ several times as many on sorting parameters and states that are the same in ever
 classes sort them once; the numbers, kept in ``param_groups``, are read at each step as ever.
 """
 
+from array import array
+from functools import partial
+
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -18,7 +21,7 @@ class _Fused:
     closure, with hooks, and under a gradient scaler.
     """
 
-    _sorted = None
+    _sorted = _no_grad = None
 
     def step(self, closure=None):
         """Update the parameters, as torch's own class does."""
@@ -27,7 +30,7 @@ class _Fused:
         gradients = [[p.grad for p in params] for _, params, *_ in self._sorted]
         if any(g is None for group in gradients for g in group):
             return self._torch_step()
-        with torch.no_grad():
+        with self._no_grad:
             for (group, params, *states), grads in zip(self._sorted, gradients, strict=True):
                 self._update(group, params, grads, *states)
         return None
@@ -46,6 +49,8 @@ class _Fused:
         if self._sorted is None:
             parts = [self._sort(group) for group in self.param_groups]
             self._sorted = parts if all(parts) else None
+            # One for all steps, since to make it takes as long as to enter it.
+            self._no_grad = torch.no_grad()
         return self._sorted is not None
 
     def _needs_torch(self):
@@ -58,6 +63,11 @@ class _Fused:
         self._sorted = None
 
 
+def _count(steps):
+    """Add one to counts in memory; an operation of torch would take a tenth of a small step."""
+    steps[:] = array("f", [count + 1.0 for count in steps])
+
+
 class _FusedAdam(_Fused):
     def _sort(self, group):
         params = group["params"]
@@ -68,13 +78,10 @@ class _FusedAdam(_Fused):
         sorted_params, grads, *states, steps = ([] for _ in range(6))
         # Torch's own, which makes the state of a parameter at its first gradient.
         self._init_group(group, sorted_params, grads, *states, steps)
-        return group, sorted_params, *states, steps, steps
+        return group, sorted_params, *states, steps, partial(torch._foreach_add_, steps, 1)
 
     def _begin(self, group):
-        """Make the state of parameters as torch does, but for the counts of their steps.
-
-        These are views of one tensor, to which one call adds.
-        """
+        """Make the state of parameters as torch does, the counts of their steps side by side."""
         params = group["params"]
         counts = torch.zeros(len(params), dtype=torch.float32)
         kept = {"step": counts.unbind()}
@@ -87,11 +94,11 @@ class _FusedAdam(_Fused):
             kept["exp_avg_sq"],
             kept.get("max_exp_avg_sq", []),
             kept["step"],
-            [counts],
+            partial(_count, memoryview(counts.numpy())),
         )
 
-    def _update(self, group, params, grads, exp_avg, exp_avg_sq, largest, steps, counts):
-        torch._foreach_add_(counts, 1)
+    def _update(self, group, params, grads, exp_avg, exp_avg_sq, largest, steps, count):
+        count()
         kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
         beta1, beta2 = group["betas"]
         kernel(

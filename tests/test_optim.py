@@ -416,3 +416,54 @@ def test_a_fused_optimizer_goes_where_torchs_goes_and_keeps_its_states(kind):
     for ours, theirs in zip(weights(FUSED[kind], True), weights(kind, True), strict=True):
         for a, b in zip(ours, theirs, strict=True):
             assert torch.equal(a, b)
+
+
+class InTurns(nn.Module):
+    """Has a layer that takes part only where a batch begins with a positive number."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.other = linear(4, 3), linear(4, 3)
+
+    def forward(self, x):
+        y = self.first(x)
+        return y + self.other(x) if x[0, 0] > 0 else y
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_parameter_counts_only_the_steps_in_which_it_had_a_gradient(name):
+    net = InTurns()
+    assert len({*(X[::10, 0] > 0)}) == 2
+    ours = fitted(net, optimizer=name, batch_size=10, max_epochs=3).fit(X, Y).net_
+    theirs = copy.deepcopy(net)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
+    optimizer = kind(theirs.parameters(), lr=0.1, **({} if name == "sgd" else {"fused": False}))
+    for group in optimizer.param_groups:
+        group["weight_decay"] = 0.0
+    for start in [*range(0, 60, 10)] * 3:
+        rows = slice(start, start + 10)
+        optimizer.zero_grad()
+        F.cross_entropy(theirs(torch.tensor(X[rows])), torch.tensor(Y[rows])).backward()
+        optimizer.step()
+    assert_same(ours, theirs)
+
+
+class Doubled(torch.autograd.Function):
+    """Writes to the gradient that it is given, as nobody should."""
+
+    @staticmethod
+    def forward(ctx, loss):
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.mul_(2)
+
+
+def test_a_backward_that_writes_to_its_gradient_is_the_same_in_each_step():
+    net = two_layers()
+    ours = fitted(net, loss=lambda p, y: Doubled.apply(F.cross_entropy(p, y)), max_epochs=4)
+    twice = fitted(net, lr=0.2, max_epochs=4).fit(X, Y)
+    assert_same(ours.fit(X, Y).net_, twice.net_)
+    # Nor does it change fits that follow.
+    assert_same(fitted(net, lr=0.2, max_epochs=4).fit(X, Y).net_, twice.net_)
