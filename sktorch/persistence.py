@@ -150,9 +150,9 @@ def _nested(value):
             continue
         seen[id(value)] = value
         if isinstance(value, dict):
-            left += reversed(value.values())
+            left += [*value.values()][::-1]
         elif isinstance(value, list | tuple):
-            left += reversed(value)
+            left += [*value][::-1]
         elif isinstance(value, nn.Module):
             found.append(value)
             left.append(vars(value))
