@@ -32,11 +32,10 @@ def compile_step(step, inputs, batch):
     graph = trace(step, inputs, batch)
     draws = split_draws(graph)
     n_inputs = len(inputs)
-    n_held = n_inputs - len(_places(batch))
     if draws is None:
-        return compile_graph(functional(graph, inputs, n_inputs), inputs, n_held)
+        return compile_graph(functional(graph, inputs, n_inputs), inputs)
     inputs = [*inputs, *map(_like, draws.graph.output_node().args[0])]
-    program = compile_graph(functional(graph, inputs, n_inputs), inputs, n_held)
+    program = compile_graph(functional(graph, inputs, n_inputs), inputs)
 
     def drawing(inputs):
         inputs += draws.forward()
@@ -57,7 +56,7 @@ def trace(step, inputs, batch):
     Traced on tensors without values, so that a forward that asks for one fails here instead of
     being fixed to what it saw.
     """
-    places = _places(batch)
+    places = [i for i, part in enumerate(batch) if isinstance(part, torch.Tensor)]
     n_data, n_numbers = len(places), len(Numbers._fields)
 
     def function(*flat):
@@ -69,11 +68,6 @@ def trace(step, inputs, batch):
             return step(tensors, Numbers(*numbers), *data)
 
     return _traced(function, inputs)
-
-
-def _places(batch):
-    """Return which parts of a batch are tensors."""
-    return [i for i, part in enumerate(batch) if isinstance(part, torch.Tensor)]
 
 
 def functional(graph, inputs, n_inputs):
@@ -263,12 +257,11 @@ def _like(node):
 # Compiling --------------------------------------------------------------------------------------
 
 
-def compile_graph(graph, inputs, n_held):
+def compile_graph(graph, inputs):
     """Return a function of a list of tensors, compiled by torch's inductor.
 
     Its entry is called without the wrappers of ``torch.compile``, whose guards cost as much at
-    each call as the step of a small net. The first ``n_held`` inputs are the same tensors from
-    call to call, so that a CUDA graph may change them where they lie.
+    each call as the step of a small net.
     """
     from torch._guards import TracingContext, tracing
     from torch._inductor import config
@@ -284,20 +277,12 @@ def compile_graph(graph, inputs, n_held):
         "size_asserts": False,
         "triton.cudagraphs": inputs[0].device.type == "cuda",
     }
-    compiled = partial(compile_fx_inner, graph, fakes, static_input_idxs=[*range(n_held)])
+    on_cpu = inputs[0].device.type == "cpu"
     with config.patch(options), tracing(TracingContext(mode)):
-        if inputs[0].device.type != "cpu":
-            return partial(_call, compiled())
         try:
             # In C++ alone threads do not wait for each other to leave the interpreter.
-            return compiled(cpp_wrapper=True)
+            return compile_fx_inner(graph, fakes, cpp_wrapper=on_cpu)
         except Exception:
-            return compiled()
-
-
-def _call(program, inputs):
-    """Return copies of what a program for a GPU returns.
-
-    A CUDA graph computes each time where it did the last time, if nobody holds that any more.
-    """
-    return [output.clone() for output in program(inputs)]
+            if not on_cpu:
+                raise
+        return compile_fx_inner(graph, fakes)
