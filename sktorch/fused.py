@@ -57,6 +57,11 @@ class _Fused:
         scaled = getattr(self, "found_inf", None) is not None
         return scaled or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
 
+    def add_param_group(self, param_group):
+        """Take over more parameters, as torch's own class does."""
+        super().add_param_group(param_group)
+        self._sorted = None
+
     def load_state_dict(self, state_dict):
         """Take over another optimizer's state, as torch's own class does."""
         super().load_state_dict(state_dict)
@@ -83,7 +88,7 @@ class _FusedAdam(_Fused):
     def _begin(self, group):
         """Make the state of parameters as torch does, the counts of their steps side by side."""
         params = group["params"]
-        counts = torch.zeros(len(params), dtype=torch.float32)
+        counts = torch.zeros(len(params), dtype=torch.float32, device="cpu")
         kept = {"step": counts.unbind()}
         for name in ("exp_avg", "exp_avg_sq", *["max_exp_avg_sq"] * group["amsgrad"]):
             kept[name] = [torch.zeros_like(p, memory_format=torch.preserve_format) for p in params]

@@ -467,3 +467,17 @@ def test_a_backward_that_writes_to_its_gradient_is_the_same_in_each_step():
     assert_same(ours.fit(X, Y).net_, twice.net_)
     # Nor does it change fits that follow.
     assert_same(fitted(net, lr=0.2, max_epochs=4).fit(X, Y).net_, twice.net_)
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_parameters_that_a_fused_optimizer_takes_over_later_are_updated(kind):
+    early, late = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    optimizer = FUSED[kind]([early], lr=0.1, fused=True)
+    for parameters in ([early], [early, late]):
+        for parameter in parameters:
+            parameter.grad = torch.ones(3)
+        optimizer.step()
+        if late not in {*optimizer.param_groups[-1]["params"]}:
+            optimizer.add_param_group({"params": [late]})
+    assert (late < 1).all()
+    assert (early < late).all()

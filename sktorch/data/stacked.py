@@ -8,7 +8,8 @@ from sktorch.data.batches import Batch, total_of
 
 __all__ = ["share_rows", "stacked_batches"]
 
-# Rows are gathered for some steps at once; this bounds what the copy takes.
+# Rows are gathered for some steps at once; this bounds what they take, of which there may be three
+# copies for a moment.
 _GATHERED_BYTES = 2**24
 
 
@@ -56,7 +57,7 @@ def stacked_batches(parts):
         With an axis of members before that of samples; ``total`` has shape (n_members,) where there
         are weights.
     """
-    parts = [part or _Nothing(parts) for part in parts]
+    parts = [part or _Nothing() for part in parts]
     orders = _shared([part.draw_order() for part in parts])
     done = [0] * len(parts)
     for n_steps, runs in _blocks(parts):
@@ -73,19 +74,12 @@ def stacked_batches(parts):
 
 
 class _Nothing:
-    """No rows, of the kind of others."""
+    """No rows."""
 
-    generator = None
-    index = None
     sizes = ()
 
-    def __init__(self, parts):
-        like = next(part for part in parts if part is not None)
-        self.x, self.y = like.x[:0], like.y[:0]
-        self.weight = None if like.weight is None else like.weight[:0]
-
     def draw_order(self):
-        return None
+        """Return the order of the next epoch."""
 
 
 def _shared(orders):
@@ -105,7 +99,8 @@ def _shared(orders):
 
 def _blocks(parts):
     """Yield how many steps follow that are of the same runs, and these; see ``_runs``."""
-    row_bytes = sum(t[:1].nbytes for t in (parts[0].x, parts[0].y))
+    first = next(part for part in parts if part.sizes)
+    row_bytes = sum(t[:1].nbytes for t in (first.x, first.y))
     steps = zip_longest(*(part.sizes for part in parts), fillvalue=0)
     for sizes, alike in groupby(steps):
         n_left = sum(1 for _ in alike)
