@@ -125,6 +125,7 @@ def _gathered(parts, orders, starts, n_steps, size):
 
 
 def _side_by_side(places, name, shape):
+    """Return one of x, y and weight of ``_gathered``, or None; rows that parts share once."""
     known, blocks = {}, []
     for part, order, start, stop in places:
         source = getattr(part, name)
@@ -133,14 +134,16 @@ def _side_by_side(places, name, shape):
         index = part.index if name == "x" else None
         key = id(source), id(order), id(index), start
         if key not in known:
-            known[key] = _rows(source, order, index, start, stop).reshape(*shape, *source.shape[1:])
+            rows = _rows(part, name, order, start, stop)
+            known[key] = rows.reshape(*shape, *source.shape[1:])
         blocks.append(known[key])
     return torch.cat(blocks, 1)
 
 
-def _rows(source, order, index, start, stop):
-    """Return some rows of a part of the data in the order of an epoch."""
+def _rows(part, name, order, start, stop):
+    """Return some rows of x, y or weight of a part, in the order of an epoch."""
+    source = getattr(part, name)
     if order is None:
         return source[start:stop]
-    rows = order[start:stop]
-    return source.index_select(0, rows if index is None else index.index_select(0, rows))
+    where = order[start:stop]
+    return source.index_select(0, part.x_rows(where) if name == "x" else where)

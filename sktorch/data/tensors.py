@@ -68,9 +68,7 @@ def as_tensor(values, dtype, device, name, copy=False):
         array = array.copy()
     tensor = torch.from_numpy(array).to(device=device, dtype=dtype)
     # Torch copies in a fraction of the time that numpy does.
-    return (
-        tensor.clone() if copy and tensor.is_cpu and np.may_share_memory(array, values) else tensor
-    )
+    return tensor.clone() if copy and tensor.data_ptr() == values.ctypes.data else tensor
 
 
 def _converted(values, dtype, device, name, copy):

@@ -275,7 +275,6 @@ def compile_graph(graph, inputs):
         "fallback_random": True,
         # What is passed has the shapes and strides that were traced.
         "size_asserts": False,
-        "triton.cudagraphs": inputs[0].device.type == "cuda",
     }
     on_cpu = inputs[0].device.type == "cpu"
     with config.patch(options), tracing(TracingContext(mode)):
