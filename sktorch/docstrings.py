@@ -84,9 +84,10 @@ precision : {"bfloat16", "float16"} or None, default=None
     Compute the forward of training in half precision where it is safe (torch's autocast); with
     "float16" the loss is scaled so that small gradients survive.
 compile : bool or "auto", default=False
-    Train with a step compiled as one graph by torch's inductor, which needs a C++ compiler. It
-    takes seconds, once for each net, batch size, loss and optimizer; fits of one process share it,
-    whatever their numbers such as ``lr``. It pays for small nets and long fits; "auto" does it
+    Train with a step compiled as one graph by torch's inductor, which needs a C++ compiler; on a
+    GPU it needs Triton, and each fit replays the step as a CUDA graph. Compiling takes seconds,
+    once for each net, batch size, loss and optimizer; fits of one process share it, whatever their
+    numbers such as ``lr``. It pays for small nets and long fits; "auto" does it
     after the first epoch where the rest saves more than it costs. Results are those of the plain
     step to rounding, with the same random numbers. Where it cannot be done the plain step runs,
     and a warning says why.

@@ -1,15 +1,13 @@
 """compile=True: the results of the plain step, in fewer microseconds."""
 
 import threading
-import warnings
-from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from compiling import CASES, FOR_A_NET, SETTINGS, Normed, X, Y, assert_same_fit, both
 from nets import Recomputes
-from sklearn.datasets import make_classification, make_regression
+from sklearn.datasets import make_regression
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
@@ -17,87 +15,7 @@ from sktorch import TorchClassifier, TorchRegressor
 from sktorch.engine import compiled
 from sktorch.losses import LOSSES
 
-X, Y = make_classification(150, 6, n_informative=4, random_state=0)
 X_VALUES, VALUES = make_regression(150, 6, n_targets=2, noise=5.0, random_state=0)
-SETTINGS = {
-    "dtype": "float64",
-    "batch_size": 32,
-    "max_epochs": 4,
-    "net__hidden_layer_sizes": (8,),
-    "random_state": 0,
-}
-# The same for a net that is passed.
-FOR_A_NET = {k: v for k, v in SETTINGS.items() if not k.startswith("net__")}
-
-
-class Normed(nn.Module):
-    """Batch norm, dropout and a frozen layer."""
-
-    def __init__(self, n_features_in, n_outputs):
-        super().__init__()
-        self.frozen = nn.Linear(n_features_in, 8).requires_grad_(False)
-        self.inner = nn.Linear(8, 8, bias=False)
-        self.norm = nn.BatchNorm1d(8)
-        self.drop = nn.Dropout(0.3)
-        self.last = nn.Linear(8, n_outputs)
-
-    def forward(self, x):
-        return self.last(self.drop(torch.relu(self.norm(self.inner(self.frozen(x))))))
-
-
-def assert_same_fit(plain, fast):
-    ours, theirs = plain.net_.state_dict(), fast.net_.state_dict()
-    for name, tensor in ours.items():
-        torch.testing.assert_close(theirs[name], tensor, rtol=1e-9, atol=1e-9)
-    drop = {"columns": "epoch_time"}
-    np.testing.assert_allclose(
-        fast.history_.drop(**drop), plain.history_.drop(**drop), rtol=1e-9, atol=1e-9
-    )
-
-
-def both(estimator, *data, **fitted):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        plain = estimator.set_params(compile=False).fit(*data, **fitted)
-        plain = Fitted(plain.net_, plain.history_)
-        fast = estimator.set_params(compile=True).fit(*data, **fitted)
-    return plain, fast
-
-
-class Fitted(NamedTuple):
-    """What a fit left, before the estimator is fitted again."""
-
-    net_: nn.Module
-    history_: pd.DataFrame
-
-
-CASES = {
-    "adam": {},
-    "sgd, nesterov, decay, l1, accumulated penalties": {
-        "optimizer": "sgd",
-        "optimizer__momentum": 0.9,
-        "optimizer__nesterov": True,
-        "weight_decay": {"*bias": 0.1, "*": 1e-2},
-        "l1": 1e-3,
-        "l2": 1e-2,
-    },
-    "rmsprop, a schedule by steps, clipping": {
-        "optimizer": "rmsprop",
-        "optimizer__centered": True,
-        "optimizer__momentum": 0.5,
-        "lr_scheduler": "onecycle",
-        "grad_clip_norm": 0.05,
-    },
-    "adamw, averaged weights, early stopping, metrics": {
-        "optimizer": "adamw",
-        "optimizer__amsgrad": True,
-        "weight_decay": 0.1,
-        "ema_decay": 0.9,
-        "early_stopping": True,
-        "metrics": ["accuracy"],
-        "class_weight": "balanced",
-    },
-}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -328,15 +246,14 @@ def test_what_cannot_be_compiled_runs_plainly_with_one_warning(net, settings, re
         assert_same_fit(TorchClassifier(net, **settings).fit(X, Y), fast)
 
 
-def test_without_a_compiler_the_plain_step_runs(monkeypatch):
+def test_without_a_compiler_the_plain_step_runs():
     from torch._inductor import config
 
     compiled._programs.clear()
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setattr(config, "fx_graph_cache", False)
     estimator = TorchClassifier(**{**SETTINGS, "net__hidden_layer_sizes": (7,)})
     plain = estimator.fit(X, Y).net_.state_dict()
-    with pytest.warns(UserWarning, match="compile=True: this fit runs the plain step"):
+    without = config.patch({"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False})
+    with without, pytest.warns(UserWarning, match="compile=True: this fit runs the plain step"):
         fast = estimator.set_params(compile=True).fit(X, Y).net_.state_dict()
     for name, tensor in plain.items():
         assert torch.equal(tensor, fast[name])

@@ -14,6 +14,7 @@ from sktorch.engine.functional import FunctionalStep
 from sktorch.engine.graph import CannotCompileError, compile_step
 from sktorch.engine.holding import Holding
 from sktorch.engine.numbers import LiveNumbers
+from sktorch.engine.recording import place
 from sktorch.engine.step import train_step
 from sktorch.engine.structure import structure
 
@@ -47,13 +48,13 @@ class CompiledStep:
             self.numbers = LiveNumbers(step, [state])
             held = step.held_by(state).flat()
             tensors = [tensor.detach() for tensor in held]
-            self.inputs = [*tensors, *self.numbers.now]
             try:
-                self.program = program_of(step, state, tensors, self.numbers.now, batch, only_known)
+                program = program_of(step, state, tensors, self.numbers.now, batch, only_known)
                 break
             except CannotCompileError:
                 if not step.loss_names:
                     raise
+        self.step = place(program, [*tensors, *self.numbers.now])
         # Torch's schedulers warn where they are stepped before the optimizer was.
         state.optimizer._opt_called = True
         self.holding = Holding(state, held)
@@ -69,7 +70,7 @@ class CompiledStep:
             return train_step(state, batches)
         self.numbers.refresh()
         with state.randomness:
-            loss, y_pred = self.program([*self.inputs, *tensors_of(batch)])
+            loss, y_pred = self.step(tensors_of(batch))
         for after in state.after_update:
             after()
         return [(loss, y_pred)]
@@ -108,9 +109,8 @@ def program_of(step, state, tensors, numbers, batch, only_known=False):
 
     Returns
     -------
-    program : callable
-        Takes one list, which it empties: tensors, numbers and the tensors of a batch. It changes
-        parameters, buffers and slots in place and returns the loss and the prediction.
+    program : Program
+        Its inputs are tensors, numbers and the tensors of a batch.
 
     Raises
     ------

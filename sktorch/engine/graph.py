@@ -1,22 +1,44 @@
 """A training step as a graph of tensor operations, and the program that computes it."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch.func import functionalize
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sktorch.engine.numbers import Numbers
 
-__all__ = ["CannotCompileError", "compile_step"]
+__all__ = ["CannotCompileError", "Program", "compile_step"]
 
 
 class CannotCompileError(Exception):
     """Says why a step cannot be compiled; never leaves the engine."""
 
 
+class Program(NamedTuple):
+    """A step compiled.
+
+    Parameters
+    ----------
+    draw : callable
+        Returns the random numbers of one step, a sequence of tensors.
+    compute : callable
+        Takes one list, which it empties: the inputs of the step, and what ``draw`` returned. It
+        changes parameters, buffers and slots in place and returns the loss and the prediction.
+    recordable : bool
+        Whether ``compute`` may be recorded as a CUDA graph.
+    """
+
+    draw: Callable
+    compute: Callable
+    recordable: bool
+
+
 def compile_step(step, inputs, batch):
-    """Return a function of a list of tensors, which it empties.
+    """Return a ``Program``.
 
     Parameters
     ----------
@@ -32,16 +54,14 @@ def compile_step(step, inputs, batch):
     graph = trace(step, inputs, batch)
     draws = split_draws(graph)
     n_inputs = len(inputs)
-    if draws is None:
-        return compile_graph(functional(graph, inputs, n_inputs), inputs)
-    inputs = [*inputs, *map(_like, draws.graph.output_node().args[0])]
-    program = compile_graph(functional(graph, inputs, n_inputs), inputs)
-
-    def drawing(inputs):
-        inputs += draws.forward()
-        return program(inputs)
-
-    return drawing
+    if draws is not None:
+        inputs = [*inputs, *map(_like, draws.graph.output_node().args[0])]
+    graph = functional(graph, inputs, n_inputs)
+    return Program(
+        draw=tuple if draws is None else draws.forward,
+        compute=compile_graph(graph, inputs),
+        recordable=_is_recordable(graph),
+    )
 
 
 # Tracing ----------------------------------------------------------------------------------------
@@ -285,3 +305,12 @@ def compile_graph(graph, inputs):
             if not on_cpu:
                 raise
         return compile_fx_inner(graph, fakes)
+
+
+def _is_recordable(graph):
+    """Whether all that a traced graph computes can be part of a CUDA graph."""
+    from torch._inductor.utils import get_first_incompatible_cudagraph_node
+
+    values = tree_leaves([node.meta.get("val") for node in graph.graph.nodes])
+    devices = {value.device.type for value in values if isinstance(value, torch.Tensor)}
+    return devices == {"cuda"} and get_first_incompatible_cudagraph_node(graph) is None

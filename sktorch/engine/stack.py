@@ -11,6 +11,7 @@ from sktorch.engine.holding import Holding
 from sktorch.engine.mapped import MappedStep
 from sktorch.engine.means import Means
 from sktorch.engine.numbers import LiveNumbers, Numbers, Uses
+from sktorch.engine.recording import place
 
 __all__ = ["Stack"]
 
@@ -96,10 +97,9 @@ class Stack:
     def compile(self, only_known=False):
         """Compile the step of all lanes for full batches; raise ``CannotCompileError``."""
         batch = next(batch for _, batch in stacked_batches([_shadow(s).train for s in self.lanes]))
-        numbers = self.numbers.now
-        self.program = program_of(
-            self.step, self.lanes[0], self.tensors, numbers, batch, only_known
-        )
+        first, numbers = self.lanes[0], self.numbers.now
+        program = program_of(self.step, first, self.tensors, numbers, batch, only_known)
+        self.program = place(program, [*self.tensors, *numbers])
         self.program_shape = batch.x.shape
 
     def train(self, check):
@@ -131,10 +131,9 @@ class Stack:
 
     def update(self, lanes, batch):
         """Take one step of some lanes; return their losses and predictions."""
-        tensors, numbers = self._inputs(lanes)
         if batch.x.shape == self.program_shape:
-            return self.program([*tensors, *numbers, *tensors_of(batch)])
-        return self.step(tensors, numbers, *batch, move=self.move)
+            return self.program(tensors_of(batch))
+        return self.step(*self._inputs(lanes), *batch, move=self.move)
 
     def validate(self):
         """Return the mean validation losses, of shape (n_lanes,)."""
