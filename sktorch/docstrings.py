@@ -80,9 +80,11 @@ accelerator : "auto", accelerate.Accelerator or None, default=None
 dtype : {"auto", "float16", "bfloat16", "float32", "float64"}, default="auto"
     What the net computes in. "auto" leaves a net of yours as it is built; the built-in one follows
     X, float32 or float64, on a CPU and is float32 on an accelerator.
-precision : {"bfloat16", "float16"} or None, default=None
+precision : {"tf32", "bfloat16", "float16"} or None, default=None
     Compute the forward of training in half precision where it is safe (torch's autocast); with
-    "float16" the loss is scaled so that small gradients survive.
+    "float16" the loss is scaled so that small gradients survive. "tf32" multiplies matrices in
+    TF32 on a CUDA device while the fit lasts, and changes nothing elsewhere; torch has one such
+    setting for all threads of a process.
 compile : bool or "auto", default=False
     Train with a step compiled as one graph by torch's inductor, which needs a C++ compiler; on a
     GPU it needs Triton, and each fit replays the step as a CUDA graph. Compiling takes seconds,

@@ -57,7 +57,7 @@ def run(state):
 def run_epochs(state):
     """Run epochs, and what comes before and after them."""
     keep_freed_memory()
-    with aborting(state), using_threads(threads_for(state)):
+    with computing(state):
         begin(state)
         while state.epochs_left:
             begin_epoch(state)
@@ -68,7 +68,7 @@ def run_epochs(state):
 
 def go_on(state):
     """Run the epoch that has begun, and what is left of a fit."""
-    with aborting(state), using_threads(threads_for(state)):
+    with computing(state):
         for module in state.modules:
             module.train()
         run_epoch(state)
@@ -76,6 +76,13 @@ def go_on(state):
             begin_epoch(state)
             run_epoch(state)
         end(state)
+
+
+@contextmanager
+def computing(state):
+    """Compute with the threads and in the precision of a fit inside."""
+    with aborting(state), using_threads(threads_for(state)), state.precision.in_use():
+        yield
 
 
 @contextmanager

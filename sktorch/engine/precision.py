@@ -1,14 +1,21 @@
 """In which precision the forward of training computes, and how its gradients are kept in range."""
 
+import threading
+from contextlib import nullcontext
+
 import torch
 
 from sktorch.backward import backward
 
-__all__ = ["PRECISIONS", "Autocast", "Full", "Scaled"]
+__all__ = ["PRECISIONS", "Autocast", "Full", "Scaled", "TensorFloat"]
 
 
 class Full:
     """The dtype of the net, throughout."""
+
+    def in_use(self):
+        """Return a context to train in."""
+        return nullcontext()
 
     def forward(self, net, x):
         """Return the prediction of ``net``."""
@@ -80,4 +87,47 @@ class Scaled(Autocast):
             self.scaler.load_state_dict(state)
 
 
-PRECISIONS = {"bfloat16": Autocast, "float16": Scaled}
+class TensorFloat(Full):
+    """Matrix products of a CUDA device in TF32: the range of float32 with 10 of its 23 bits."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def in_use(self):
+        """Return a context to train in."""
+        return _TF32 if self.device.type == "cuda" else nullcontext()
+
+
+class _Tf32:
+    """A context in which CUDA multiplies in TF32.
+
+    Torch has one such setting for the process: the first to enter sets it and the last to leave
+    puts it back.
+    """
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.n_inside = 0
+
+    def __enter__(self):
+        products = torch.backends.cuda.matmul
+        with self.lock:
+            if not self.n_inside:
+                # Torch before 2.9 has one name for it; with the other set alone it reads neither.
+                self.outer = getattr(products, "fp32_precision", None) or products.allow_tf32
+                products.allow_tf32 = True
+            self.n_inside += 1
+
+    def __exit__(self, *_):
+        products = torch.backends.cuda.matmul
+        with self.lock:
+            self.n_inside -= 1
+            if not self.n_inside:
+                products.allow_tf32 = self.outer in (True, "tf32")
+                if isinstance(self.outer, str):
+                    products.fp32_precision = self.outer
+
+
+_TF32 = _Tf32()
+
+PRECISIONS = {"tf32": TensorFloat, "bfloat16": Autocast, "float16": Scaled}

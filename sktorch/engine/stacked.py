@@ -148,7 +148,8 @@ def _run_stack(states, errors, warn, check, progress):
     """Train fits of one kind as one; where that fails, one by one from the start."""
     starts = [_Start(state) for state in states]
     try:
-        StackedRun(states, errors, warn, check, progress).run()
+        with states[0].precision.in_use():
+            StackedRun(states, errors, warn, check, progress).run()
     except Exception as error:
         check()
         warn(_words(error))
