@@ -141,8 +141,8 @@ def _refusal_of_mapping(state):
     """Map the step over two copies of a fit, and return what torch says of that, or ""."""
     step = MappedStep(state, tensor_numbers=False)
     step.net.train()
-    twice = [state, state]
-    tensors, numbers = step.gather(twice), LiveNumbers(step, twice).now
+    tensors = step.gather([step.held_by(state)] * 2)
+    numbers = LiveNumbers(step, [state] * 2).now
     head = state.train.head(PROBE_ROWS)
     parts = [torch.stack([p, p]) if isinstance(p, torch.Tensor) else p for p in head]
     with warnings.catch_warnings(record=True) as caught, state.stream.undone():

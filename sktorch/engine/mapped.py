@@ -47,9 +47,14 @@ class MappedStep(FunctionalStep):
     # Members and their tensors ----------------------------------------------------------------
 
     @torch.no_grad()
-    def gather(self, states):
-        """Return copies of what fits hold as the tensors of a stack."""
-        parameters, buffers, fixed, counts, slots = zip(*map(self.held_by, states), strict=True)
+    def gather(self, members):
+        """Return copies of what fits hold, as the tensors of a stack.
+
+        Parameters
+        ----------
+        members : list of Held
+        """
+        parameters, buffers, fixed, counts, slots = zip(*members, strict=True)
         return Held(
             parameters=[_joined(parameters)],
             buffers=[torch.stack(tensors) for tensors in zip(*buffers, strict=True)],
@@ -58,16 +63,14 @@ class MappedStep(FunctionalStep):
             slots=[[_joined(tensors)] for tensors in zip(*slots, strict=True)],
         ).flat()
 
-    def place(self, state, tensors, index):
-        """Let a fit hold views of the tensors of a stack; return what it holds."""
-        held = self.held_by(state).flat()
-        for own, view in zip(held, self._views(tensors, index), strict=True):
+    def place(self, held, tensors, index):
+        """Let what a fit holds be views of the tensors of a stack."""
+        for own, view in zip(held.flat(), self._views(tensors, index), strict=True):
             own.data = view
-        return held
 
-    def set_free(self, state, tensors, index):
-        """Let a fit hold copies of those of the views that it holds."""
-        for own, view in zip(self.held_by(state).flat(), self._views(tensors, index), strict=True):
+    def set_free(self, held, tensors, index):
+        """Let what a fit holds be copies, where it still is views."""
+        for own, view in zip(held.flat(), self._views(tensors, index), strict=True):
             if own.data_ptr() == view.data_ptr():
                 own.data = view.clone()
 

@@ -65,7 +65,9 @@ class Means:
 
     def __init__(self, n_members):
         self.n_members = n_members
-        self.sums = self.totals = None
+        self.members = slice(0, n_members)
+        self.losses, self.weights = [], []
+        self.sums = None
 
     def add(self, members, loss, total):
         """Take in the losses of some members' batches, and their total weights.
@@ -76,15 +78,32 @@ class Means:
         loss : Tensor of shape (n_some,)
         total : float or Tensor of shape (n_some,)
         """
-        if self.sums is None:
-            self.sums, self.totals = loss.new_zeros(2, self.n_members)
-        sums, totals = self.sums[members], self.totals[members]
-        if isinstance(total, torch.Tensor):
-            sums.addcmul_(loss, total)
-        else:
-            sums.add_(loss, alpha=total)
-        totals.add_(total)
+        if members != self.members or len(self.losses) == _MOST_KEPT:
+            self._add_up()
+            self.members = members
+        self.losses.append(loss)
+        self.weights.append(total)
 
     def compute(self):
         """Return the means, of shape (n_members,)."""
-        return self.sums / self.totals
+        self._add_up()
+        return torch.div(*self.sums)
+
+    def _add_up(self):
+        if not self.losses:
+            return
+        losses, weights = torch.stack(self.losses), self.weights
+        if self.sums is None:
+            self.sums = losses.new_zeros(2, self.n_members)
+        total, weight = self.sums[:, self.members]
+        if isinstance(weights[0], torch.Tensor):
+            weights = torch.stack(weights)
+            total.add_((losses * weights).sum(0))
+            weight.add_(weights.sum(0))
+        elif len({*weights}) == 1:
+            total.add_(losses.sum(0), alpha=weights[0])
+            weight.add_(sum(weights))
+        else:
+            total.add_(losses.new_tensor(weights) @ losses)
+            weight.add_(sum(weights))
+        self.losses, self.weights = [], []

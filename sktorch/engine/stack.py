@@ -4,6 +4,7 @@ import copy
 
 import torch
 
+from sktorch.callbacks import EarlyStopping
 from sktorch.data.stacked import stacked_batches
 from sktorch.engine.compiled import program_of, tensors_of
 from sktorch.engine.fused_move import FusedMove
@@ -56,16 +57,19 @@ class Stack:
         differing = len({*map(_loss_numbers, states)}) > 1
         self.step = MappedStep(first, uses=Uses.of(*states), tensor_numbers=differing)
         self.modules = [self.step.net, *first.modules[1:]]
-        self.tensors = self.step.gather(self.lanes)
+        self.held = {id(state): self.step.held_by(state) for state in self.lanes}
+        self.tensors = self.step.gather([*self.held.values()])
         self._attach()
 
     def _attach(self):
         """Make what members hold views of the stack."""
         self.members = list(self.lanes)
-        self.holdings = [
-            Holding(state, self.step.place(state, self.tensors, index))
-            for index, state in enumerate(self.lanes)
-        ]
+        self.holdings = {}
+        for index, state in enumerate(self.lanes):
+            held = self.held[id(state)]
+            self.step.place(held, self.tensors, index)
+            if any(type(callback) is not EarlyStopping for callback in state.callbacks):
+                self.holdings[id(state)] = Holding(state, held.flat())
         self.numbers = LiveNumbers(self.step, self.lanes)
         self.program = self.program_shape = None
 
@@ -76,7 +80,7 @@ class Stack:
         left = {*map(id, leaving)}
         for index, state in enumerate(self.lanes):
             if id(state) in left:
-                self.step.set_free(state, self.tensors, index)
+                self.step.set_free(self.held[id(state)], self.tensors, index)
                 self.lanes[index] = _shadow(state)
         self.members = [state for state in self.members if id(state) not in left]
         # A program is for as many lanes as it was compiled for.
@@ -90,9 +94,8 @@ class Stack:
 
     def departing(self):
         """Return members that no longer hold what is the stack's, since a callback saw to it."""
-        alive = {*map(id, self.members)}
-        holdings = zip(self.lanes, self.holdings, strict=True)
-        return [state for state, held in holdings if id(state) in alive and not held.lasts()]
+        watched = [state for state in self.members if id(state) in self.holdings]
+        return [state for state in watched if not self.holdings[id(state)].lasts()]
 
     def compile(self, only_known=False):
         """Compile the step of all lanes for full batches; raise ``CannotCompileError``."""
@@ -108,23 +111,23 @@ class Stack:
         ``check`` is called before each step.
         """
         self._switch(training=True)
-        moving = any(state.after_update for state in self.lanes)
         self.numbers.refresh()
+        measured = _numbered(self.lanes, lambda state: state.train_metrics)
+        moved = _numbered(self.lanes, lambda state: state.after_update)
         # What is done after each step may change more than the kernel takes for each member.
-        plain = moving or self.program is not None
-        self.move = None if plain else FusedMove.of(self.step, self.numbers, self.tensors)
+        self.move = None if moved else FusedMove.of(self.step, self.numbers, self.tensors)
         means = Means(len(self.lanes))
         for lanes, batch in stacked_batches([state.train for state in self.lanes]):
             check()
             with self.randomness:
                 loss, y_pred = self.update(lanes, batch)
             means.add(lanes, loss, batch.total)
-            for index, state in enumerate(self.lanes[lanes]):
-                if state.train_metrics is not None:
-                    state.train_metrics.add(y_pred[index], batch.y[index])
-                for after in state.after_update:
+            for index, metrics in _within(measured, lanes):
+                metrics.add(y_pred[index], batch.y[index])
+            for _, actions in _within(moved, lanes):
+                for after in actions:
                     after()
-            if moving:
+            if moved:
                 self.numbers.refresh()
         self._switch(training=False)
         return means.compute()
@@ -138,13 +141,13 @@ class Stack:
     def validate(self):
         """Return the mean validation losses, of shape (n_lanes,)."""
         means = Means(len(self.lanes))
+        measured = _numbered(self.lanes, lambda state: state.valid_metrics)
         with torch.no_grad():
             for lanes, batch in stacked_batches([state.valid for state in self.lanes]):
                 loss, y_pred = self.step.evaluate(*self._inputs(lanes), *batch)
                 means.add(lanes, loss, batch.total)
-                for index, state in enumerate(self.lanes[lanes]):
-                    if state.valid_metrics is not None:
-                        state.valid_metrics.add(y_pred[index], batch.y[index])
+                for index, metrics in _within(measured, lanes):
+                    metrics.add(y_pred[index], batch.y[index])
         return means.compute()
 
     def _inputs(self, lanes):
@@ -159,6 +162,18 @@ class Stack:
         for state in self.members:
             if state.average is not None:
                 state.average.use(averages=not training)
+
+
+def _numbered(states, find):
+    """Return what ``find`` returns for each fit that has it, by the number of the fit."""
+    return {number: found for number, state in enumerate(states) if (found := find(state))}
+
+
+def _within(numbered, lanes):
+    """Yield those of some lanes, counted from the first of these."""
+    for number, found in numbered.items():
+        if lanes.start <= number < lanes.stop:
+            yield number - lanes.start, found
 
 
 def _shadow(state):

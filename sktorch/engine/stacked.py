@@ -32,6 +32,9 @@ from sktorch.engine.threads import using_threads
 
 __all__ = ["run_together"]
 
+# What of the progress of a fit is replaced as it goes on.
+_NOT_WRITTEN_TO = ("order", "dropout")
+
 # Members of a stack beyond which more of them save nothing, and its tensors leave the cache.
 _MOST_MEMBERS = 128
 
@@ -263,7 +266,10 @@ class _Start:
 
     def __init__(self, state):
         self.state = state
-        self.progress = duplicate(state.progress())
+        self.progress = {
+            name: part if name in _NOT_WRITTEN_TO else duplicate(part)
+            for name, part in state.progress().items()
+        }
         self.rows = list(state.history.rows)
         self.tensors = [tensor.detach().clone() for tensor in state.tensors]
 
