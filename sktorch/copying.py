@@ -13,7 +13,7 @@ from types import BuiltinFunctionType, FunctionType
 
 from torch import nn
 
-__all__ = ["ATOMIC", "duplicate"]
+__all__ = ["ATOMIC", "duplicate", "is_plain_module"]
 
 # Types of which a copy is the thing itself.
 ATOMIC = {type(None), bool, int, float, str, type, FunctionType, BuiltinFunctionType}
@@ -34,7 +34,7 @@ def duplicate(value, memo=None):
             twin[key] = part if type(part) in ATOMIC else duplicate(part, memo)
     elif kind is set:
         twin = memo[id(value)] = {duplicate(part, memo) for part in [*value]}
-    elif _is_plain_module(kind) and not hasattr(value, "__deepcopy__"):
+    elif is_plain_module(kind) and not hasattr(value, "__deepcopy__"):
         twin = memo[id(value)] = kind.__new__(kind)
         twin.__setstate__(duplicate(value.__getstate__(), memo))
     else:
@@ -45,7 +45,7 @@ def duplicate(value, memo=None):
 
 
 @functools.lru_cache(maxsize=512)
-def _is_plain_module(kind):
+def is_plain_module(kind):
     """Whether a class of modules leaves to ``object`` how it is pickled, its state apart."""
     return (
         issubclass(kind, nn.Module)

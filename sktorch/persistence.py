@@ -21,6 +21,7 @@ from sktorch._version import __version__
 from sktorch.copying import ATOMIC, duplicate
 from sktorch.digest import digest
 from sktorch.exceptions import DamagedModelError
+from sktorch.sameness import content
 from sktorch.specs import user_level
 
 __all__ = ["current_versions", "freeze", "in_transit", "thaw", "warn_of_other_versions"]
@@ -82,12 +83,30 @@ _here = threading.local()
 
 @contextmanager
 def in_transit():
-    """Freeze without a checksum inside: what goes to another process is not stored."""
-    _here.in_transit = True
+    """Freeze what goes to another process inside: without a checksum, and equal nets once."""
+    _here.sent = {}
     try:
         yield
     finally:
-        _here.in_transit = False
+        _here.sent = None
+
+
+class Parcel:
+    """A net that many estimators hold copies of, on its way to another process.
+
+    Parameters
+    ----------
+    net : nn.Module
+    """
+
+    def __init__(self, net):
+        self.frozen = _frozen({"net": net})
+
+    def copy(self):
+        """Return another copy of the net."""
+        if "net" not in vars(self):
+            self.net = _thawed(self.frozen)["net"]
+        return duplicate(self.net)
 
 
 def freeze(state):
@@ -99,24 +118,15 @@ def freeze(state):
         Its values are nested in dicts, lists, tuples, dataclasses and modules. They are not
         changed; those that hold no array are not copied either, and may refer to their owner.
     """
-    refs, arrays, memo = [], [], {}
-    items = {name: _nested(value) for name, value in state.items()}
-    for item in (item for nested in items.values() for item in nested):
-        if id(item) not in memo and not isinstance(item, nn.Module):
-            memo[id(item)] = _reference(item, arrays)
-            refs.append(memo[id(item)])
-    # Copying with a memo that already holds the stand-ins swaps them wherever they are.
-    structure = duplicate({name: state[name] for name, nested in items.items() if nested}, memo)
-    for module in _modules(structure):
-        _make_storable(module)
-    frozen = {
-        "plain": {name: state[name] for name, nested in items.items() if not nested},
-        "structure": structure,
-        "refs": refs,
-        "arrays": arrays,
-    }
-    checksum = None if getattr(_here, "in_transit", False) else digest(frozen)
-    return {**frozen, "sha256": checksum, "versions": current_versions()}
+    sent = getattr(_here, "sent", None)
+    if sent is None:
+        frozen, parcels = _frozen(state), {}
+        checksum = digest(frozen)
+    else:
+        parcels = _parcels(state, sent)
+        frozen = _frozen({name: value for name, value in state.items() if name not in parcels})
+        checksum = None
+    return {**frozen, "parcels": parcels, "sha256": checksum, "versions": current_versions()}
 
 
 def thaw(frozen):
@@ -134,6 +144,48 @@ def thaw(frozen):
             "The stored model is damaged: what was read does not match its checksum. "
             "Load it from another copy, or fit again."
         )
+    unpacked = {name: parcel.copy() for name, parcel in frozen.get("parcels", {}).items()}
+    return {**_thawed(content), **unpacked}
+
+
+def _parcels(state, sent):
+    """Return what of ``state`` is sent once for all that hold copies, by its name.
+
+    Parameters
+    ----------
+    sent : dict of hashable to Parcel
+        By content.
+    """
+    net = state.get("net")
+    if not isinstance(net, nn.Module):
+        return {}
+    others = {id(item) for name, value in state.items() if name != "net" for item in _nested(value)}
+    if others and not others.isdisjoint(map(id, _nested(net))):
+        return {}
+    key = content(net)
+    if key not in sent:
+        sent[key] = Parcel(net)
+    return {"net": sent[key]}
+
+
+def _frozen(state):
+    """Return ``state`` without its arrays, and these."""
+    refs, arrays, memo = [], [], {}
+    items = {name: _nested(value) for name, value in state.items()}
+    for item in (item for nested in items.values() for item in nested):
+        if id(item) not in memo and not isinstance(item, nn.Module):
+            memo[id(item)] = _reference(item, arrays)
+            refs.append(memo[id(item)])
+    # Copying with a memo that already holds the stand-ins swaps them wherever they are.
+    structure = duplicate({name: state[name] for name, nested in items.items() if nested}, memo)
+    for module in _modules(structure):
+        _make_storable(module)
+    plain = {name: state[name] for name, nested in items.items() if not nested}
+    return {"plain": plain, "structure": structure, "refs": refs, "arrays": arrays}
+
+
+def _thawed(frozen):
+    """Undo ``_frozen``."""
     memo = {id(ref): ref.restore(frozen["arrays"]) for ref in frozen["refs"]}
     structure = duplicate(frozen["structure"], memo)
     for module in _modules(structure):

@@ -23,7 +23,7 @@ FLOORS = [
         "rules",
         "specs",
     },
-    {"history", "losses", "metrics", "nets", "optim", "penalties", "plain"},
+    {"history", "losses", "metrics", "nets", "optim", "penalties", "plain", "sameness"},
     {
         "callbacks",
         "data",
