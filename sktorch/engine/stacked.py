@@ -69,8 +69,10 @@ def run_together(states, n_threads, warn, check, memory):
     keep_freed_memory()
     n_threads = n_threads if states[0].device.type == "cpu" else 1
     parts = [part for state in states for part in (state.train, state.valid) if part is not None]
-    share_rows(parts)
-    works = plan_work(states, n_threads, warn, memory)
+    # Not with more: another process may be busy with the other processors.
+    with using_threads(n_threads), gradients():
+        share_rows(parts)
+        works = plan_work(states, n_threads, warn, memory)
     errors = {}
     progress = _progress(works)
 
