@@ -106,7 +106,8 @@ class SktorchBackend(ParallelBackendBase):
         """Wait for results, while no more tasks come from here."""
         pool, meeting, crew = self.pool, self.pool.meeting, self.crew
         inside = current_meeting() is meeting
-        if crew is not None:
+        # Of a call that has failed in the making of its tasks none is begun.
+        if crew is not None and not self.parallel._aborting:
             crew.hand_out()
         pool.hand_in(False)
         with meeting.idle() if inside else nullcontext():
