@@ -54,17 +54,18 @@ def new_net(settings, x, n_outputs, device, loss):
     if built_in and loss.meaning in LAST_LAYERS:
         net.append(LAST_LAYERS[loss.meaning]())
     if settings.dtype != "auto":
-        return net.to(getattr(torch, settings.dtype))
-    if built_in:
+        dtype = getattr(torch, settings.dtype)
+    elif built_in:
         wide = (
             device.type == "cpu"
             and str(x.dtype).removeprefix("torch.") != "float32"
             and settings.precision is None
         )
         dtype = torch.float64 if wide else torch.float32
-        # Going through all modules takes long, and usually finds nothing to do.
-        return net if float_dtype(net) is dtype else net.to(dtype)
-    return net
+    else:
+        return net
+    # Going through all modules takes long, and finds nothing to do in most of ours.
+    return net if built_in and float_dtype(net) is dtype else net.to(dtype)
 
 
 def new_objective(settings, loss, train, target, y_pred, trained):
