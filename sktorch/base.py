@@ -221,7 +221,8 @@ class TorchEstimator(Fitted, Storable, CallbackSupport, FitSettings):
         seeds = Seeds.draw(copy.deepcopy(self.random_state))
         with gradients():
             state, _ = build(draft, rows, None, target, seeds, Watch("train_loss"))
-            losses = lr_range(state, rates)
+            with state.precision.in_use():
+                losses = lr_range(state, rates)
         suggestion, smoothed = suggest(rates, losses)
         return suggestion, pd.DataFrame({"lr": rates, "loss": losses, "smoothed": smoothed})
 

@@ -83,8 +83,8 @@ dtype : {"auto", "float16", "bfloat16", "float32", "float64"}, default="auto"
 precision : {"tf32", "bfloat16", "float16"} or None, default=None
     Compute the forward of training in half precision where it is safe (torch's autocast); with
     "float16" the loss is scaled so that small gradients survive. "tf32" multiplies matrices in
-    TF32 on a CUDA device while the fit lasts, and changes nothing elsewhere; torch has one such
-    setting for all threads of a process.
+    TF32 on a CUDA device while the fit lasts, and in float32 elsewhere; torch has one such setting
+    for all threads of a process. All are for a net of float32.
 compile : bool or "auto", default=False
     Train with a step compiled as one graph by torch's inductor, which needs a C++ compiler; on a
     GPU it needs Triton, and each fit replays the step as a CUDA graph. Compiling takes seconds,

@@ -138,14 +138,14 @@ def thaw(frozen):
         If something is not as it was stored.
     """
     warn_of_other_versions("model", frozen["versions"])
-    content = {name: frozen[name] for name in ("plain", "structure", "refs", "arrays")}
-    if frozen["sha256"] is not None and digest(content) != frozen["sha256"]:
+    stored = {name: frozen[name] for name in ("plain", "structure", "refs", "arrays")}
+    if frozen["sha256"] is not None and digest(stored) != frozen["sha256"]:
         raise DamagedModelError(
             "The stored model is damaged: what was read does not match its checksum. "
             "Load it from another copy, or fit again."
         )
     unpacked = {name: parcel.copy() for name, parcel in frozen.get("parcels", {}).items()}
-    return {**_thawed(content), **unpacked}
+    return {**_thawed(stored), **unpacked}
 
 
 def _parcels(state, sent):

@@ -1,11 +1,13 @@
 """A key by which copies of a net are known as such."""
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 
 from sktorch.copying import ATOMIC, is_plain_module
 
-__all__ = ["content"]
+__all__ = ["Itself", "content"]
 
 
 def content(value):
@@ -33,7 +35,7 @@ def _content(value, seen):
     if id(value) in seen:
         return "seen", seen[id(value)]
     seen[id(value)] = len(seen)
-    if kind is dict or (isinstance(value, dict) and not vars(value)):
+    if kind is dict or (kind is OrderedDict and not vars(value)):
         parts = [kind]
         for key, part in value.items():
             parts.append(key if type(key) is str else _content(key, seen))
@@ -46,7 +48,7 @@ def _content(value, seen):
     if kind in (nn.Parameter, torch.Tensor) and _is_its_numbers(value):
         array = value.detach().reshape(-1).view(torch.uint8).numpy()
         return kind, value.dtype, tuple(value.shape), value.requires_grad, array.tobytes()
-    return kind, _Itself(value)
+    return kind, Itself(value)
 
 
 def _is_its_numbers(tensor):
@@ -55,14 +57,14 @@ def _is_its_numbers(tensor):
     return plain and tensor.is_leaf and tensor.grad is None and not vars(tensor)
 
 
-class _Itself:
-    """Equal to what holds the same object."""
+class Itself:
+    """Equal to what holds the same object, which it keeps so that its id is not used again."""
 
     def __init__(self, value):
         self.value = value
 
     def __eq__(self, other):
-        return isinstance(other, _Itself) and other.value is self.value
+        return isinstance(other, Itself) and other.value is self.value
 
     def __hash__(self):
         return id(self.value)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from compiling import CASES, FOR_A_NET, SETTINGS, Normed, X, Y, assert_same_fit, both
 from stacking import assert_same_fits, make_rows, search, small, stacked
+from torch import nn
 
 from sktorch import TorchClassifier
 from sktorch.callbacks import Callback
@@ -70,6 +71,26 @@ def test_a_recorded_step_ends_where_the_plain_one_ends(graphs, case):
 def test_dropout_draws_anew_in_each_replay(graphs):
     torch.manual_seed(0)
     assert_same_fit(*both(TorchClassifier(Normed, device=graphs.device, **FOR_A_NET), X, Y))
+    assert graphs.replayed
+
+
+class Parted(nn.Module):
+    """Uses parts of what it draws, which are not dense, and one number for many."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 2)
+
+    def forward(self, x):
+        if self.training:
+            one, other = torch.rand(len(x), 12, dtype=x.dtype, device=x.device).chunk(2, dim=1)
+            rows = torch.rand(len(x), 1, dtype=x.dtype, device=x.device).expand(-1, 6)
+            x = x * one + other.T.flip(0).T * rows
+        return self.layer(x)
+
+
+def test_parts_of_what_is_drawn_lie_as_the_program_takes_them(graphs):
+    assert_same_fit(*both(TorchClassifier(Parted, device=graphs.device, **FOR_A_NET), X, Y))
     assert graphs.replayed
 
 

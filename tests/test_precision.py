@@ -42,12 +42,13 @@ def test_tf32_changes_nothing_on_a_cpu():
     np.testing.assert_array_equal(plain.predict_proba(X), fast.predict_proba(X))
 
 
-def fail_in_tf32():
+def fail_in_tf32(outer):
     with TensorFloat(torch.device("cuda")).in_use():
         assert products() == "tf32"
-        # Code of older times reads it by these.
-        assert torch.backends.cuda.matmul.allow_tf32
-        assert torch.get_float32_matmul_precision() == "high"
+        if outer != "tf32":
+            # Code of older times reads it by these.
+            assert torch.backends.cuda.matmul.allow_tf32
+            assert torch.get_float32_matmul_precision() == "high"
         raise KeyError
 
 
@@ -56,11 +57,22 @@ def test_tf32_holds_on_a_gpu_while_a_fit_lasts(outer):
     torch.backends.cuda.matmul.fp32_precision = outer
     try:
         with pytest.raises(KeyError):
-            fail_in_tf32()
+            fail_in_tf32(outer)
         assert products() == outer
         with TensorFloat(torch.device("cpu")).in_use():
             assert products() == outer
     finally:
+        torch.backends.cuda.matmul.fp32_precision = "none"
+
+
+def test_a_setting_of_the_user_that_includes_tf32_is_left_alone():
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with TensorFloat(torch.device("cuda")).in_use():
+            assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
         torch.backends.cuda.matmul.fp32_precision = "none"
 
 

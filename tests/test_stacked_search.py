@@ -708,6 +708,7 @@ CALLBACKS = {
     "halving the rate": lambda i: [Halving()],
     "clamping the weights": lambda i: [Clamping()],
     "replacing the weights": lambda i: [Replacing()],
+    "replacing the weights where another ends": lambda i: [Replacing() if i else StoppingAt(1)],
     "freezing a layer": lambda i: [Freezing()],
     "freezing a layer of one": lambda i: [Freezing()] if i else [Clamping()],
     "a reason to stop": lambda i: [StoppingAt(1 + i)],

@@ -1,6 +1,7 @@
 """Nets on their way to another process arrive as they left, each its own."""
 
 import copy
+from collections import Counter, defaultdict
 
 import cloudpickle
 import pytest
@@ -23,6 +24,7 @@ class Net(nn.Module):
         self.tied = nn.Linear(3, 4)
         self.tied.weight = self.first.weight
         self.settings = {"rate": 0.0, "sizes": [1, 2], "memory": {}}
+        self.counts = Counter()
         self.scale = torch.tensor(2.0)
 
     def forward(self, x):
@@ -89,15 +91,27 @@ def sent(*nets):
     return [estimator.net for estimator in cloudpickle.loads(packed(estimators))]
 
 
+def test_what_is_not_known_is_no_copy():
+    nets = [nn.Linear(3, 4) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    for net, kind in zip(nets, (int, list), strict=True):
+        net.found = defaultdict(kind)
+    assert content(nets[0]) != content(nets[1])
+    assert [net.found.default_factory for net in sent(*nets)] == [int, list]
+
+
 def test_copies_are_known_as_such():
     net = Net()
+    del net.counts
     assert content(net) == content(copy.deepcopy(net)) == content(clone(TorchClassifier(net)).net)
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_differs_in_anything_is_no_copy(change):
     net = Net()
+    del net.counts
     other = copy.deepcopy(net)
+    assert content(other) == content(net)
     change(other)
     assert content(other) != content(net)
 
@@ -113,6 +127,8 @@ def test_nets_arrive_as_they_left(change):
     assert len({*map(id, there)}) == 3
     # Of a hook it is not known whether it came back the same.
     if change is not with_hook:
+        for net in (*there, *here):
+            assert net.__dict__.pop("counts") == Counter()
         assert [*map(content, there)] == [*map(content, here)]
     there[0].first.weight.data.zero_()
     assert there[2].first.weight.any()

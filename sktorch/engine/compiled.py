@@ -59,9 +59,9 @@ class CompiledStep:
         state.optimizer._opt_called = True
         self.holding = Holding(state, held)
 
-    def serves(self):
+    def serves(self, state):
         """Whether it still computes with what the fit holds; a callback may have changed that."""
-        return self.holding.lasts()
+        return self.holding.lasts(state)
 
     def __call__(self, state, batches):
         """Update the net once; see ``train_step``."""

@@ -58,7 +58,7 @@ def compile_step(step, inputs, batch):
         inputs = [*inputs, *map(_like, draws.graph.output_node().args[0])]
     graph = functional(graph, inputs, n_inputs)
     return Program(
-        draw=tuple if draws is None else draws.forward,
+        draw=tuple if draws is None else lambda: [each.contiguous() for each in draws.forward()],
         compute=compile_graph(graph, inputs),
         recordable=_is_recordable(graph),
     )
@@ -269,9 +269,9 @@ def _device_of(node):
 
 
 def _like(node):
-    """Return an empty tensor like what a node computes."""
+    """Return an empty contiguous tensor like what a node computes."""
     value = node.meta["val"]
-    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
+    return torch.empty(value.shape, dtype=value.dtype, device=value.device)
 
 
 # Compiling --------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ class Holding:
     """
 
     def __init__(self, state, tensors):
-        self.state = state
         self.slots = state.optimizer.state
         mappings = [
             mapping
@@ -27,11 +26,11 @@ class Holding:
         self.mappings = [(mapping, [*mapping.values()]) for mapping in mappings if mapping]
         self.pointers = [(tensor, tensor.data_ptr()) for tensor in tensors]
 
-    def lasts(self):
-        """Whether it still holds these tensors, and trains the parameters it did."""
+    def lasts(self, state):
+        """Whether ``state`` still holds these tensors, and trains the parameters it did."""
         return (
-            self.state.optimizer.state is self.slots
-            and all(p.requires_grad for p in self.state.parameters)
+            state.optimizer.state is self.slots
+            and all(p.requires_grad for p in state.parameters)
             and all(
                 len(mapping) == len(held) and all(map(is_, mapping.values(), held))
                 for mapping, held in self.mappings

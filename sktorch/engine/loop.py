@@ -9,7 +9,7 @@ import torch
 
 from sktorch.engine.means import Mean
 from sktorch.engine.memory import keep_freed_memory
-from sktorch.engine.plan import plan_step
+from sktorch.engine.plan import plan_step, release_step
 from sktorch.engine.shortage import halves, in_memory, is_shortage, n_rows, shortage_of_fit
 from sktorch.engine.snapshot import restore_callbacks
 from sktorch.engine.step import eval_step
@@ -82,7 +82,10 @@ def go_on(state):
 def computing(state):
     """Compute with the threads and in the precision of a fit inside."""
     with aborting(state), using_threads(threads_for(state)), state.precision.in_use():
-        yield
+        try:
+            yield
+        finally:
+            release_step(state)
 
 
 @contextmanager

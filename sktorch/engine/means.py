@@ -104,6 +104,7 @@ class Means:
             total.add_(losses.sum(0), alpha=weights[0])
             weight.add_(sum(weights))
         else:
-            total.add_(losses.new_tensor(weights) @ losses)
+            # No product of matrices, which may be of less precision.
+            total.add_((losses * losses.new_tensor(weights)[:, None]).sum(0))
             weight.add_(sum(weights))
         self.losses, self.weights = [], []

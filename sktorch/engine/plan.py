@@ -10,7 +10,7 @@ from sktorch.engine.graph import CannotCompileError
 from sktorch.engine.step import train_step
 from sktorch.specs import user_level
 
-__all__ = ["plan_stack", "plan_step"]
+__all__ = ["plan_stack", "plan_step", "release_step"]
 
 # What compiling saves of a step: the larger part of what a small net spends between its kernels,
 # and little of the arithmetic of a large one.
@@ -34,7 +34,7 @@ def plan_step(state):
     "auto" takes a program that is there already, and decides on a new one after the first epoch,
     when it knows what a plain step costs.
     """
-    if isinstance(state.step, CompiledStep) and not state.step.serves():
+    if isinstance(state.step, CompiledStep) and not state.step.serves(state):
         state.step = train_step
     if not state.compile:
         return
@@ -51,6 +51,12 @@ def plan_step(state):
         reason = str(error)
     if reason and asked is True:
         _warn_plain(reason)
+
+
+def release_step(state):
+    """Let go of a compiled step, which may hold much of a GPU, and the fit in turn."""
+    if isinstance(state.step, CompiledStep):
+        state.step = train_step
 
 
 def plan_stack(stack, seconds):

@@ -95,10 +95,10 @@ class TensorFloat(Full):
 
     def in_use(self):
         """Return a context to train in."""
-        return _TF32 if self.device.type == "cuda" else nullcontext()
+        return _PRODUCTS_IN_TF32 if self.device.type == "cuda" else nullcontext()
 
 
-class _Tf32:
+class _ProductsInTf32:
     """A context in which CUDA multiplies in TF32.
 
     Torch has one such setting for the process: the first to enter sets it and the last to leave
@@ -115,19 +115,20 @@ class _Tf32:
             if not self.n_inside:
                 # Torch before 2.9 has one name for it; with the other set alone it reads neither.
                 self.outer = getattr(products, "fp32_precision", None) or products.allow_tf32
-                products.allow_tf32 = True
+                if self.outer not in (True, "tf32"):
+                    products.allow_tf32 = True
             self.n_inside += 1
 
     def __exit__(self, *_):
         products = torch.backends.cuda.matmul
         with self.lock:
             self.n_inside -= 1
-            if not self.n_inside:
-                products.allow_tf32 = self.outer in (True, "tf32")
-                if isinstance(self.outer, str):
+            if not self.n_inside and self.outer not in (True, "tf32"):
+                products.allow_tf32 = False
+                if self.outer is not False:
                     products.fp32_precision = self.outer
 
 
-_TF32 = _Tf32()
+_PRODUCTS_IN_TF32 = _ProductsInTf32()
 
 PRECISIONS = {"tf32": TensorFloat, "bfloat16": Autocast, "float16": Scaled}

@@ -12,9 +12,10 @@ from functools import cached_property
 
 import torch
 
-__all__ = ["RandomStream"]
+__all__ = ["LENDING", "RandomStream"]
 
-_LENDING = threading.RLock()
+# Held while torch's global generators are not their own.
+LENDING = threading.RLock()
 
 
 def _global_generators(device):
@@ -56,7 +57,7 @@ class RandomStream:
         ]
 
     def __enter__(self):
-        _LENDING.acquire()
+        LENDING.acquire()
         self._outer = [g.get_state() for g in self._generators]
         if "states" in vars(self):
             for generator, state in zip(self._generators, self.states, strict=True):
@@ -70,7 +71,7 @@ class RandomStream:
         self.states = [g.get_state() for g in self._generators]
         for generator, state in zip(self._generators, self._outer, strict=True):
             generator.set_state(state)
-        _LENDING.release()
+        LENDING.release()
 
     def call(self, function, *args):
         """Return what ``function`` gives inside the stream."""

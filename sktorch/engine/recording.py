@@ -1,16 +1,14 @@
 """A compiled step with the tensors of one fit; on a GPU, replayed as a CUDA graph."""
 
-import threading
+import functools
 import warnings
 
 import torch
 
+from sktorch.engine.randomness import LENDING
 from sktorch.specs import user_level
 
 __all__ = ["place"]
-
-# A capture belongs to one stream, and torch wants one at a time.
-_recording = threading.Lock()
 
 
 def place(program, fixed):
@@ -74,7 +72,9 @@ class Recorded:
         try:
             return record(compute, self.fixed[0].device)
         except RuntimeError as error:
-            reason = (str(error).strip().splitlines() or [""])[0]
+            # Ending the capture fails too, and says less.
+            cause = error.__context__ or error
+            reason = (str(cause).strip().splitlines() or [""])[0]
             warnings.warn(
                 f"compile: the step could not be recorded as a CUDA graph ({reason}), and its "
                 "kernels are launched one by one. The result is the same. Take out of the forward "
@@ -88,8 +88,10 @@ class Recorded:
 def record(function, device):
     """Return a function that replays what ``function`` launches, and returns its tensors."""
     graph = torch.cuda.CUDAGraph()
-    with _recording, torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
+    # One at a time; and meanwhile torch's generator draws for the recording alone.
+    with LENDING, torch.cuda.device(device), torch.cuda.stream(_stream(device)):
         torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
         # Other threads go on with what a capture may not do.
         graph.capture_begin(capture_error_mode="thread_local")
         try:
@@ -102,3 +104,9 @@ def record(function, device):
         return outputs
 
     return replay
+
+
+@functools.cache
+def _stream(device):
+    """Return the stream of a device to record on: torch keeps memory for each that multiplies."""
+    return torch.cuda.Stream(device)

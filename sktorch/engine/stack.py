@@ -59,16 +59,20 @@ class Stack:
         self.modules = [self.step.net, *first.modules[1:]]
         self.held = {id(state): self.step.held_by(state) for state in self.lanes}
         self.tensors = self.step.gather([*self.held.values()])
+        self.holdings = {}
         self._attach()
 
     def _attach(self):
         """Make what members hold views of the stack."""
         self.members = list(self.lanes)
-        self.holdings = {}
+        # What these hold in place of the stack's is to stay, until they leave.
+        self.holdings = {id(state): self.holdings[id(state)] for state in self.departing()}
         for index, state in enumerate(self.lanes):
+            if id(state) in self.holdings:
+                continue
             held = self.held[id(state)]
             self.step.place(held, self.tensors, index)
-            if any(type(callback) is not EarlyStopping for callback in state.callbacks):
+            if _is_watched(state):
                 self.holdings[id(state)] = Holding(state, held.flat())
         self.numbers = LiveNumbers(self.step, self.lanes)
         self.program = self.program_shape = None
@@ -80,7 +84,9 @@ class Stack:
         left = {*map(id, leaving)}
         for index, state in enumerate(self.lanes):
             if id(state) in left:
-                self.step.set_free(self.held[id(state)], self.tensors, index)
+                # What a callback has put there may be the stack's memory again.
+                held = self.step.held_by(state) if _is_watched(state) else self.held[id(state)]
+                self.step.set_free(held, self.tensors, index)
                 self.lanes[index] = _shadow(state)
         self.members = [state for state in self.members if id(state) not in left]
         # A program is for as many lanes as it was compiled for.
@@ -95,7 +101,7 @@ class Stack:
     def departing(self):
         """Return members that no longer hold what is the stack's, since a callback saw to it."""
         watched = [state for state in self.members if id(state) in self.holdings]
-        return [state for state in watched if not self.holdings[id(state)].lasts()]
+        return [state for state in watched if not self.holdings[id(state)].lasts(state)]
 
     def compile(self, only_known=False):
         """Compile the step of all lanes for full batches; raise ``CannotCompileError``."""
@@ -174,6 +180,11 @@ def _within(numbered, lanes):
     for number, found in numbered.items():
         if lanes.start <= number < lanes.stop:
             yield number - lanes.start, found
+
+
+def _is_watched(state):
+    """Whether a callback may replace what a fit holds; ours that every fit has does not."""
+    return any(type(callback) is not EarlyStopping for callback in state.callbacks)
 
 
 def _shadow(state):

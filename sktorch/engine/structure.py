@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from sktorch.sameness import Itself
+
 __all__ = ["structure"]
 
 # Held in a module's ``__dict__``, and either looked at by themselves or of no effect on a forward.
@@ -71,7 +73,7 @@ def _structure(value, seen):
         return "ref", _structure(value(), seen)
     if isinstance(value, MethodType):
         return "method", value.__func__, _structure(value.__self__, seen)
-    return "object", _Itself(value)
+    return "object", Itself(value)
 
 
 def _of_module(module, seen):
@@ -100,16 +102,3 @@ def _tensor(tensor, seen):
         return "seen", seen[id(tensor)]
     seen[id(tensor)] = len(seen)
     return tuple(tensor.shape), tensor.dtype, tensor.requires_grad, tensor.is_contiguous()
-
-
-class _Itself:
-    """Equal to what holds the same object, which it keeps so that its id is not used again."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __eq__(self, other):
-        return isinstance(other, _Itself) and other.value is self.value
-
-    def __hash__(self):
-        return id(self.value)

@@ -63,12 +63,12 @@ class SktorchBackend(ParallelBackendBase):
 
     def configure(self, n_jobs=1, parallel=None, **kwargs):
         """Prepare for a call; return how many tasks may be alive."""
-        self.parallel = parallel
+        previous, self.parallel = self.parallel, parallel
         if self.is_inner:
             self.meeting = self.meeting or current_meeting()
         elif self.meeting is None or self.meeting.is_cancelled:
             self.meeting = Meeting(Room.of(self.n_processes))
-        if self.crew is not None:
+        if self.crew is not None and not previous._aborting:
             # Of a generator that nobody has asked for anything yet.
             self.crew.hand_out()
         most_alive = self.effective_n_jobs(n_jobs)
