@@ -46,8 +46,8 @@ def graphs(request, monkeypatch):
     graphs.device = "cpu" if request.param == "stand-in" else request.param
     if request.param == "stand-in":
         monkeypatch.setattr(recording, "record", graphs.record)
-        monkeypatch.setattr(compiled, "place", Recorded)
-        monkeypatch.setattr(stack, "place", Recorded)
+        monkeypatch.setattr(compiled, "bind", Recorded)
+        monkeypatch.setattr(stack, "bind", Recorded)
     else:
         genuine = recording.record
 

@@ -14,7 +14,7 @@ from sktorch.engine.functional import FunctionalStep
 from sktorch.engine.graph import CannotCompileError, compile_step
 from sktorch.engine.holding import Holding
 from sktorch.engine.numbers import LiveNumbers
-from sktorch.engine.recording import place
+from sktorch.engine.recording import bind
 from sktorch.engine.step import train_step
 from sktorch.engine.structure import structure
 
@@ -54,7 +54,7 @@ class CompiledStep:
             except CannotCompileError:
                 if not step.loss_names:
                     raise
-        self.step = place(program, [*tensors, *self.numbers.now])
+        self.step = bind(program, [*tensors, *self.numbers.now])
         # Torch's schedulers warn where they are stepped before the optimizer was.
         state.optimizer._opt_called = True
         self.holding = Holding(state, held)

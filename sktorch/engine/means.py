@@ -43,15 +43,7 @@ class Mean:
         return total / weight
 
     def _add_up(self):
-        values, weights = torch.stack(self.values), self.weights
-        if isinstance(weights[0], torch.Tensor):
-            weights = torch.stack(weights)
-            self.sums.append((torch.dot(values, weights), weights.sum()))
-        elif len({*weights}) == 1:
-            # Without weights that are first copied to the device, which would wait for it.
-            self.sums.append((values.sum() * weights[0], sum(weights)))
-        else:
-            self.sums.append((torch.dot(values, values.new_tensor(weights)), sum(weights)))
+        self.sums.append(_summed(self.values, self.weights))
         self.values, self.weights = [], []
 
 
@@ -92,19 +84,28 @@ class Means:
     def _add_up(self):
         if not self.losses:
             return
-        losses, weights = torch.stack(self.losses), self.weights
         if self.sums is None:
-            self.sums = losses.new_zeros(2, self.n_members)
-        total, weight = self.sums[:, self.members]
-        if isinstance(weights[0], torch.Tensor):
-            weights = torch.stack(weights)
-            total.add_((losses * weights).sum(0))
-            weight.add_(weights.sum(0))
-        elif len({*weights}) == 1:
-            total.add_(losses.sum(0), alpha=weights[0])
-            weight.add_(sum(weights))
-        else:
-            # No product of matrices, which may be of less precision.
-            total.add_((losses * losses.new_tensor(weights)[:, None]).sum(0))
-            weight.add_(sum(weights))
+            self.sums = self.losses[0].new_zeros(2, self.n_members)
+        for row, added in zip(self.sums, _summed(self.losses, self.weights), strict=True):
+            row[self.members] += added
         self.losses, self.weights = [], []
+
+
+def _summed(values, weights):
+    """Return the weighted sum of tensors of one shape, and the sum of their weights.
+
+    Parameters
+    ----------
+    values : list of Tensor of shape () or (n_some,)
+    weights : list of float, or of Tensor of the shape of the values
+    """
+    values = torch.stack(values)
+    if isinstance(weights[0], torch.Tensor):
+        weights = torch.stack(weights)
+        return (values * weights).sum(0), weights.sum(0)
+    if len({*weights}) == 1:
+        # Without weights that are first copied to the device, which would wait for it.
+        return values.sum(0) * weights[0], sum(weights)
+    # No product of matrices, which may be of less precision.
+    rows = values.new_tensor(weights).view(-1, *[1] * (values.ndim - 1))
+    return (values * rows).sum(0), sum(weights)

@@ -8,10 +8,10 @@ import torch
 from sktorch.engine.randomness import LENDING
 from sktorch.specs import user_level
 
-__all__ = ["place"]
+__all__ = ["bind"]
 
 
-def place(program, fixed):
+def bind(program, fixed):
     """Return a function of what moves from step to step.
 
     Parameters
@@ -41,7 +41,7 @@ class Recorded:
     Parameters
     ----------
     program, fixed
-        See ``place``.
+        See ``bind``.
     """
 
     def __init__(self, program, fixed):

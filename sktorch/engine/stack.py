@@ -12,7 +12,7 @@ from sktorch.engine.holding import Holding
 from sktorch.engine.mapped import MappedStep
 from sktorch.engine.means import Means
 from sktorch.engine.numbers import LiveNumbers, Numbers, Uses
-from sktorch.engine.recording import place
+from sktorch.engine.recording import bind
 
 __all__ = ["Stack"]
 
@@ -84,9 +84,8 @@ class Stack:
         left = {*map(id, leaving)}
         for index, state in enumerate(self.lanes):
             if id(state) in left:
-                # What a callback has put there may be the stack's memory again.
-                held = self.step.held_by(state) if _is_watched(state) else self.held[id(state)]
-                self.step.set_free(held, self.tensors, index)
+                # As it is now: what a callback has put there may be the stack's memory again.
+                self.step.set_free(self.step.held_by(state), self.tensors, index)
                 self.lanes[index] = _shadow(state)
         self.members = [state for state in self.members if id(state) not in left]
         # A program is for as many lanes as it was compiled for.
@@ -108,7 +107,7 @@ class Stack:
         batch = next(batch for _, batch in stacked_batches([_shadow(s).train for s in self.lanes]))
         first, numbers = self.lanes[0], self.numbers.now
         program = program_of(self.step, first, self.tensors, numbers, batch, only_known)
-        self.program = place(program, [*self.tensors, *numbers])
+        self.program = bind(program, [*self.tensors, *numbers])
         self.program_shape = batch.x.shape
 
     def train(self, check):
