@@ -530,6 +530,18 @@ def test_a_call_between_two_of_one_object(n_processes):
     assert in_time(run, 60) == ([*range(3)], [*range(4)], [*range(5)])
 
 
+def leave_no_filters():
+    """Leave another list of filters, as tasks do whose changes to them cross."""
+    warnings.filters = []
+
+
+def test_filters_of_warnings_are_put_back_whichever_list_holds_them():
+    known = [*warnings.filters]
+    with warnings.catch_warnings(), stacked():
+        Parallel()(delayed(leave_no_filters)() for _ in range(3))
+        assert [*warnings.filters] == known
+
+
 def test_filters_of_warnings_survive_tasks_that_change_them_at_once():
     """scikit-learn sets them in each task, and Python has one list of them for all threads."""
     filters, before = warnings.filters, [*warnings.filters]

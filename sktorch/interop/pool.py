@@ -122,11 +122,13 @@ class Pool:
     def _mend_filters(self):
         """Put back the filters of warnings where tasks have emptied them.
 
-        scikit-learn sets them in each task, in a way that is not for several threads at once.
+        scikit-learn sets them in each task, in a way that is not for several threads at once. What
+        holds them afterwards may be another list than before.
         """
-        filters, known = self._filters
-        if not filters:
-            filters[:] = known
+        before, known = self._filters
+        for filters in (before, warnings.filters):
+            if not filters:
+                filters[:] = known
 
     def report(self, callback, outcome):
         """Hand over what a task returned or raised.
