@@ -1,5 +1,7 @@
 """compile=True: the results of the plain step, in fewer microseconds."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -260,6 +262,20 @@ def test_without_a_compiler_the_plain_step_runs():
 
 
 @pytest.mark.slow
+def test_a_net_with_pooling_compiles_where_nothing_has_been_compiled_before():
+    code = """
+import numpy as np
+from torch import nn
+from sktorch import TorchClassifier
+
+net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2 * 3 * 3, 2))
+X = np.random.default_rng(0).normal(size=(40, 1, 8, 8)).astype("float32")
+fit = TorchClassifier(net, batch_size=16, max_epochs=2, compile=True, early_stopping=False)
+fit.fit(X, np.arange(40) % 2)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=300)
+
+
 def test_worker_processes_compile_too():
     search = GridSearchCV(
         TorchClassifier(compile=True, **SETTINGS), {"lr": [1e-3, 1e-2]}, cv=2, n_jobs=2, refit=False

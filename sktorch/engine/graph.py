@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sktorch.engine.numbers import Numbers
+from sktorch.engine.transposes import put_off_transposes
 
 __all__ = ["CannotCompileError", "Program", "compile_step"]
 
@@ -57,6 +58,7 @@ def compile_step(step, inputs, batch):
     if draws is not None:
         inputs = [*inputs, *map(_like, draws.graph.output_node().args[0])]
     graph = functional(graph, inputs, n_inputs)
+    put_off_transposes(graph)
     return Program(
         draw=tuple if draws is None else lambda: [each.contiguous() for each in draws.forward()],
         compute=compile_graph(graph, inputs),
@@ -113,8 +115,8 @@ def _is_writing(node):
 
 def _traced(function, inputs):
     """Return the operations of a function of tensors as a graph."""
-    from torch._inductor import config
-    from torch._inductor.decomposition import select_decomp_table
+    # Its decompositions look for parts of inductor that this alone brings with it.
+    from torch._inductor.compile_fx import config, select_decomp_table
     from torch.fx.experimental.proxy_tensor import make_fx
 
     with config.patch(fallback_random=True):
