@@ -10,7 +10,7 @@ from torch.utils.flop_counter import flop_registry
 
 from sktorch.fields import caller
 
-__all__ = ["forward_flops", "threads_for", "using_threads"]
+__all__ = ["forward_flops", "set_threads", "threads_for", "using_threads"]
 
 # Operations in a forward below which threads cost more to meet than they save.
 _ENOUGH_FLOPS = 1e6
@@ -56,22 +56,27 @@ def _has(net, kinds):
     return any(isinstance(module, kinds) for module in net.modules())
 
 
-@contextmanager
-def using_threads(n_threads):
-    """Let torch compute with ``n_threads`` in this thread, and as before afterwards.
+def set_threads(n_threads):
+    """Let torch compute with ``n_threads`` in this thread; return with how many it did.
 
     ``torch.set_num_threads`` is for the calling thread and for those that start later; a thread
     that starts and ends at once takes the second effect back.
     """
     before = torch.get_num_threads()
-    if n_threads == before:
-        yield
-        return
-    torch.set_num_threads(n_threads)
-    later = threading.Thread(target=torch.set_num_threads, args=(before,))
-    later.start()
-    later.join()
+    if n_threads != before:
+        torch.set_num_threads(n_threads)
+        later = threading.Thread(target=torch.set_num_threads, args=(before,))
+        later.start()
+        later.join()
+    return before
+
+
+@contextmanager
+def using_threads(n_threads):
+    """Let torch compute with ``n_threads`` in this thread, and as before afterwards."""
+    before = set_threads(n_threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        if n_threads != before:
+            torch.set_num_threads(before)

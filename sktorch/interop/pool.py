@@ -5,8 +5,8 @@ import warnings
 from collections import deque
 from functools import partial
 
-from sktorch.engine.threads import using_threads
 from sktorch.interop.meeting import Meeting, current_meeting, here
+from sktorch.interop.threads import in_thread
 
 __all__ = ["Pool", "run_tasks"]
 
@@ -88,7 +88,7 @@ class Pool:
         ):
             self.alive += 1
             self.starting += 1
-            threading.Thread(target=self._run, name="sktorch-task", daemon=True).start()
+            in_thread(self._run)
 
     def _run(self):
         """Run tasks while there are any."""
@@ -98,18 +98,18 @@ class Pool:
         with meeting.lock:
             self.starting -= 1
             meeting.busy += 1
-        # As many are busy as there are processors.
-        with using_threads(1):
-            while (queued := self._next()) is not None:
-                here.place, task, callback = queued
-                try:
-                    outcome = task(), None
-                except BaseException as error:
-                    outcome = None, error
-                del task, queued
-                self.report(callback, outcome)
-                del callback, outcome
+        while (queued := self._next()) is not None:
+            here.place, task, callback = queued
+            try:
+                outcome = task(), None
+            except BaseException as error:
+                outcome = None, error
+            del task, queued
+            self.report(callback, outcome)
+            del callback, outcome
         meeting.end_work()
+        # The thread may be kept.
+        vars(here).clear()
 
     def _next(self):
         with self.meeting.lock:

@@ -1,0 +1,90 @@
+"""Threads for tasks are used again, each time as if they were new."""
+
+import os
+import threading
+import time
+from contextvars import ContextVar
+from queue import SimpleQueue
+
+import numpy as np
+import pytest
+import torch
+from stacking import in_time
+
+from sktorch.interop import threads
+from sktorch.interop.threads import in_thread
+
+
+def call(function):
+    """Return what a function returns in a thread for tasks, which is idle then."""
+    known, results = threading.Event(), SimpleQueue()
+    in_thread(lambda: known.wait(10) and results.put(function()))
+    others = [*threads._idle]
+    known.set()
+    result = in_time(results.get, 10)
+    wait_for(lambda: any(queue not in others for queue in [*threads._idle]))
+    return result
+
+
+def wait_for(condition):
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def test_a_thread_is_used_again_once_it_is_idle():
+    first, second = call(threading.current_thread), call(threading.current_thread)
+    assert first is second
+    assert first.daemon
+
+
+def test_functions_that_wait_for_each_other_have_threads_of_their_own():
+    barrier = threading.Barrier(5)
+    ended = SimpleQueue()
+    for _ in range(5):
+        in_thread(lambda: ended.put(barrier.wait(10)))
+    assert sorted(in_time(ended.get, 10) for _ in range(5)) == [*range(5)]
+
+
+def test_an_idle_thread_ends(monkeypatch):
+    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.01)
+    results = SimpleQueue()
+    in_thread(lambda: results.put(threading.current_thread()))
+    thread = in_time(results.get, 10)
+    thread.join(10)
+    assert not thread.is_alive()
+    in_thread(lambda: results.put(3))
+    assert in_time(results.get, 10) == 3
+
+
+def test_nothing_that_a_task_sets_in_its_context_is_left():
+    variable = ContextVar("variable", default=0)
+    call(lambda: (variable.set(1), np.seterr(all="raise")))
+    assert call(lambda: (variable.get(), np.geterr())) == (0, np.geterr())
+
+
+def test_torch_computes_with_one_processor_in_there_and_with_as_many_as_before_elsewhere():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert call(torch.get_num_threads) == 1
+        elsewhere = []
+        thread = threading.Thread(target=lambda: elsewhere.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert [torch.get_num_threads(), *elsewhere] == [2, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_forked_process_has_threads_of_its_own():
+    call(lambda: None)
+    child = os.fork()
+    if not child:
+        done = threading.Event()
+        in_thread(done.set)
+        os._exit(0 if done.wait(10) else 1)
+    assert os.waitpid(child, 0)[1] == 0
