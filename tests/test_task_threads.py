@@ -48,7 +48,7 @@ def test_functions_that_wait_for_each_other_have_threads_of_their_own():
 
 
 def test_an_idle_thread_ends(monkeypatch):
-    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(threads, "IDLE_SECONDS", 0.01)
     results = SimpleQueue()
     in_thread(lambda: results.put(threading.current_thread()))
     thread = in_time(results.get, 10)

@@ -11,10 +11,10 @@ from queue import Empty, SimpleQueue
 
 from sktorch.engine.threads import set_threads
 
-__all__ = ["in_thread"]
+__all__ = ["IDLE_SECONDS", "in_thread"]
 
-# A thread that has nothing to do for so long ends.
-_IDLE_SECONDS = 10.0
+# A thread that has nothing to do for so long ends, and so does a process.
+IDLE_SECONDS = 300
 
 # What each idle thread waits for, the last to fall idle at the end.
 _idle = []
@@ -46,7 +46,7 @@ def _serve(queue):
 def _next(queue):
     """Wait for a function; return None where none comes."""
     try:
-        return queue.get(timeout=_IDLE_SECONDS)
+        return queue.get(timeout=IDLE_SECONDS)
     except Empty:
         with _lock:
             if queue in _idle:

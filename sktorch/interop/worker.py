@@ -17,14 +17,12 @@ import torch
 from joblib.externals.loky.backend import get_context
 
 from sktorch.interop.pool import run_tasks
+from sktorch.interop.threads import IDLE_SECONDS
 from sktorch.persistence import in_transit
 
 __all__ = ["Worker", "packed"]
 
-# A process that has no work for so long ends; the next takes some seconds to start.
-_IDLE_SECONDS = 300
-
-# The exit code of one that did.
+# The exit code of a process that has had no work for long; the next takes some seconds to start.
 _WITHOUT_WORK = 75
 
 _idle = []
@@ -176,7 +174,7 @@ def _serve(connection):
     # Interrupting is for the process that started this one, and ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        while connection.poll(_IDLE_SECONDS):
+        while connection.poll(IDLE_SECONDS):
             connection.send_bytes(_answer(*connection.recv()))
             # What is left is here to stay. Python would look through it, some hundred thousand
             # objects of torch for the most part, in the middle of a search that takes a second.
