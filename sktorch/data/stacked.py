@@ -1,6 +1,7 @@
 """Batches of several parts of data side by side, for nets that train as one."""
 
 from itertools import groupby, zip_longest
+from typing import NamedTuple
 
 import torch
 
@@ -66,9 +67,9 @@ def stacked_batches(parts):
             for members, size in runs
         ]
         for step in range(n_steps):
-            for (members, size), (x, y, weight) in zip(runs, gathered, strict=True):
-                weights = None if weight is None else weight[step]
-                yield members, Batch(x[step], y[step], weights, total_of(weights, size))
+            for (members, size), rows in zip(runs, gathered, strict=True):
+                x, y, weight = (None if each is None else each.of(step) for each in rows)
+                yield members, Batch(x, y, weight, total_of(weight, size))
         for members, size in runs:
             done[members] = [start + n_steps * size for start in done[members]]
 
@@ -118,15 +119,35 @@ def _runs(sizes):
 
 
 def _gathered(parts, orders, starts, n_steps, size):
-    """Return x, y and weight of the next steps, each of shape (n_steps, n_members, size, ...)."""
+    """Return x, y and weight of the next steps, as ``_SideBySide`` or None."""
     stops = [start + n_steps * size for start in starts]
     places = [*zip(parts, orders, starts, stops, strict=True)]
     return [_side_by_side(places, name, (n_steps, 1, size)) for name in ("x", "y", "weight")]
 
 
+class _SideBySide(NamedTuple):
+    """Rows of some steps, for members of which several may have the same.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n_steps, n_different, size, ...)
+    which : Tensor of int64, shape (n_members,), or None
+        Which of these are those of each member; None where all differ.
+    """
+
+    rows: torch.Tensor
+    which: torch.Tensor | None
+
+    def of(self, step):
+        """Return the rows of one step, of shape (n_members, size, ...)."""
+        rows = self.rows[step]
+        # Copied only now, so that they are still in the cache when they are used.
+        return rows if self.which is None else rows.index_select(0, self.which)
+
+
 def _side_by_side(places, name, shape):
-    """Return one of x, y and weight of ``_gathered``, or None; rows that parts share once."""
-    known, blocks = {}, []
+    """Return one of x, y and weight of ``_gathered``."""
+    known, which = {}, []
     for part, order, start, stop in places:
         source = getattr(part, name)
         if source is None:
@@ -135,9 +156,12 @@ def _side_by_side(places, name, shape):
         key = id(source), id(order), id(index), start
         if key not in known:
             rows = _rows(part, name, order, start, stop)
-            known[key] = rows.reshape(*shape, *source.shape[1:])
-        blocks.append(known[key])
-    return torch.cat(blocks, 1)
+            known[key] = len(known), rows.reshape(*shape, *source.shape[1:])
+        which.append(known[key][0])
+    rows = torch.cat([block for _, block in known.values()], 1)
+    if len(known) == len(places):
+        return _SideBySide(rows, None)
+    return _SideBySide(rows, torch.tensor(which, device=rows.device))
 
 
 def _rows(part, name, order, start, stop):
