@@ -19,6 +19,9 @@ from sktorch.interop.pool import Pool
 
 __all__ = ["SktorchBackend", "register"]
 
+# Seconds after which a call looks itself whether it has its results.
+_LOOK_SECONDS = 1.0
+
 
 class SktorchBackend(ParallelBackendBase):
     """Trains the fits of many tasks as one: ``joblib.parallel_config(backend="sktorch")``.
@@ -113,6 +116,7 @@ class SktorchBackend(ParallelBackendBase):
         with meeting.idle() if inside else nullcontext():
             pool.awaits = inside
             try:
+                self._wait()
                 yield
             except BaseException:
                 if crew is not None:
@@ -126,8 +130,21 @@ class SktorchBackend(ParallelBackendBase):
             crew.release()
             crew.tell()
 
+    def _wait(self):
+        """Wait for all results, where they are wanted all at once.
+
+        Joblib looks for them a hundred times a second, and each look interrupts a task.
+        """
+        parallel = self.parallel
+        if parallel.return_generator or parallel.timeout is not None:
+            return
+        while parallel.n_completed_tasks < parallel.n_dispatched_tasks and not parallel._aborting:
+            if self.pool.all_reported.wait(_LOOK_SECONDS):
+                return
+
     def submit(self, func, callback=None):
         """Queue a task."""
+        self.pool.expect(1)
         if self.crew is None or not self.crew.takes(func, callback):
             self.pool.add(func, callback)
 
@@ -135,6 +152,8 @@ class SktorchBackend(ParallelBackendBase):
         """Return what a task returned, or raise what it raised."""
         result, error = out
         if error is not None:
+            # The call ends with it, whatever the others do.
+            self.pool.all_reported.set()
             raise error
         return result
 
