@@ -41,9 +41,11 @@ def _cancel(node):
 
 def _put_off(node):
     """Compute on what inputs were before their transpose, and transpose the result."""
-    inputs = [each for each in node.all_input_nodes if each.meta["val"].ndim]
+    inputs = [each for each in node.all_input_nodes if not _is_number(each)]
+    if not inputs or not all(map(_is_permute, inputs)):
+        return
     shapes = {each.meta["val"].shape for each in inputs}
-    if len(shapes) != 1 or not all(map(_is_permute, inputs)) or len({*map(_axes, inputs)}) != 1:
+    if len(shapes) > 1 or len({*map(_axes, inputs)}) > 1:
         return
     axes, graph = _axes(inputs[0]), node.graph
     with graph.inserting_before(node):
@@ -56,6 +58,12 @@ def _put_off(node):
 
 def _is_permute(node):
     return node.target is _permute
+
+
+def _is_number(node):
+    # Constants of a net have no value there.
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.ndim == 0
 
 
 def _axes(permute):
@@ -77,5 +85,5 @@ def _is_by_element(node):
         and torch.Tag.nondeterministic_seeded not in tags
         and not node.target._schema.is_mutable
         and node.target is not _clone
-        and isinstance(node.meta["val"], torch.Tensor)
+        and isinstance(node.meta.get("val"), torch.Tensor)
     )
