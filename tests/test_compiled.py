@@ -276,6 +276,7 @@ fit.fit(X, np.arange(40) % 2)
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_worker_processes_compile_too():
     search = GridSearchCV(
         TorchClassifier(compile=True, **SETTINGS), {"lr": [1e-3, 1e-2]}, cv=2, n_jobs=2, refit=False

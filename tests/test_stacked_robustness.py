@@ -32,7 +32,7 @@ from stacking import (
 
 from sktorch.callbacks import Callback
 from sktorch.exceptions import FitDivergedError
-from sktorch.interop import threads
+from sktorch.interop import task_threads
 
 X, y = make_rows(64)
 N_JOBS = [None, 1, 2, 3, -1]
@@ -469,6 +469,30 @@ def test_another_backend_inside_of_a_task():
     assert_same_fits(plain, result)
 
 
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_a_call_in_the_making_of_the_tasks_of_another(n_processes):
+    def tasks():
+        for lr in (0.01, 0.1):
+            scores = Parallel()(delayed(cross_val_score)(cheap(lr=lr), X, y, cv=2) for _ in "ab")
+            yield delayed(search(cheap(), {"lr": [lr, float(np.mean(scores))]}).fit)(X, y)
+
+    def run():
+        with stacked(n_processes=n_processes):
+            return Parallel()(tasks())
+
+    plain = Parallel()(tasks())
+    assert_same_fits(plain, in_time(run))
+
+
+def test_a_call_while_the_results_of_another_are_being_read():
+    def run():
+        with stacked():
+            results = Parallel(return_as="generator")(delayed(abs)(-i) for i in range(5))
+            return [(first, Parallel()(delayed(abs)(-first) for _ in "ab")) for first in results]
+
+    assert in_time(run) == [(i, [i, i]) for i in range(5)]
+
+
 def test_nothing_is_kept_alive_once_a_call_is_over():
     held = []
 
@@ -494,7 +518,7 @@ def threads_of_ours(patience=10):
     until = time.monotonic() + patience
     while time.monotonic() < until:
         names = [t.name for t in threading.enumerate() if t.name.startswith("sktorch")]
-        n_busy = len(names) - len(threads._idle)
+        n_busy = len(names) - len(task_threads._idle)
         if not n_busy:
             return 0
         time.sleep(0.02)

@@ -8,11 +8,12 @@ from queue import SimpleQueue
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from stacking import in_time
 
-from sktorch.interop import threads
-from sktorch.interop.threads import in_thread
+from sktorch.interop import task_threads as threads
+from sktorch.interop.task_threads import in_thread
 
 
 def call(function):
@@ -62,6 +63,34 @@ def test_nothing_that_a_task_sets_in_its_context_is_left():
     variable = ContextVar("variable", default=0)
     call(lambda: (variable.set(1), np.seterr(all="raise")))
     assert call(lambda: (variable.get(), np.geterr())) == (0, np.geterr())
+
+
+SETTINGS = {
+    "gradients": (lambda: torch.set_grad_enabled(False), torch.is_grad_enabled),
+    "threads": (lambda: torch.set_num_threads(2), torch.get_num_threads),
+    "default device": (lambda: torch.set_default_device("meta"), torch.get_default_device),
+    "output of transformers": (
+        lambda: sklearn.set_config(transform_output="pandas"),
+        lambda: sklearn.get_config()["transform_output"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_nothing_that_a_task_sets_for_its_thread_is_left(name):
+    change, read = SETTINGS[name]
+    before = torch.get_num_threads()
+    value = call(read)
+    results = SimpleQueue()
+    try:
+        in_thread(lambda: results.put((threading.current_thread(), change())))
+        changed, _ = in_time(results.get, 10)
+        changed.join(10)
+        assert not changed.is_alive()
+        assert call(read) == value
+    finally:
+        # That of torch is for threads that start later, too.
+        torch.set_num_threads(before)
 
 
 def test_torch_computes_with_one_processor_in_there_and_with_as_many_as_before_elsewhere():

@@ -26,6 +26,11 @@ CASES = {
     "an operand that is broadcast": (lambda a, b, c: (a.mT + b[:, :1].mT).mT, 3),
     "a constant": (lambda a, b, c: (a.mT * CONSTANT).mT, 2),
     "a number": (lambda a, b, c: (a.mT * b.sum()).mT, 0),
+    "what is expanded": (lambda a, b, c: a[:, :, :1].expand(3, 4, 5).mT.tanh().mT, 2),
+    "what goes by the strides": (
+        lambda a, b, c: a[:, :, :1].expand(3, 4, 5).mT.tanh().as_strided((3, 20), (20, 1)) + 0,
+        1,
+    ),
     "a reduction": (lambda a, b, c: a.mT.relu().sum(1), 1),
     "a copy that is viewed in its order": (lambda a, b, c: a.mT.contiguous().view(3, 20), 1),
     "what is also used as it is": (lambda a, b, c: (a.mT.relu(), a.mT.relu().mT), 1),

@@ -9,8 +9,8 @@ from sktorch.data.batches import Batch, total_of
 
 __all__ = ["share_rows", "stacked_batches"]
 
-# Rows are gathered for some steps at once; this bounds what they take, of which there may be three
-# copies for a moment.
+# Rows are gathered for some steps at once; this bounds what they take, as if none were shared, and
+# there may be three copies of them for a moment.
 _GATHERED_BYTES = 2**24
 
 
@@ -164,7 +164,10 @@ def _side_by_side(places, name, shape):
     rows = torch.cat([block for _, block in known.values()], 1)
     if len(known) == len(places):
         return _SideBySide(rows, None)
-    return _SideBySide(rows, torch.tensor(which, device=rows.device))
+    which = torch.tensor(which, device=rows.device)
+    # Where few are shared, it is less to copy them once.
+    is_rare = 2 * len(known) > len(places)
+    return _SideBySide(rows.index_select(1, which), None) if is_rare else _SideBySide(rows, which)
 
 
 def _rows(part, name, order, start, stop):

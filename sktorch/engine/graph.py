@@ -58,7 +58,8 @@ def compile_step(step, inputs, batch):
     if draws is not None:
         inputs = [*inputs, *map(_like, draws.graph.output_node().args[0])]
     graph = functional(graph, inputs, n_inputs)
-    put_off_transposes(graph)
+    if inputs[0].device.type == "cpu":
+        put_off_transposes(graph)
     return Program(
         draw=tuple if draws is None else lambda: [each.contiguous() for each in draws.forward()],
         compute=compile_graph(graph, inputs),

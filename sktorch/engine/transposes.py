@@ -1,6 +1,7 @@
 """Transposes of a traced graph, put off until something is computed that they matter to."""
 
 import torch
+from torch.fx import map_arg
 
 __all__ = ["put_off_transposes"]
 
@@ -47,12 +48,19 @@ def _put_off(node):
     shapes = {each.meta["val"].shape for each in inputs}
     if len(shapes) > 1 or len({*map(_axes, inputs)}) > 1:
         return
-    axes, graph = _axes(inputs[0]), node.graph
+    axes, graph, value = _axes(inputs[0]), node.graph, node.meta["val"]
+    before = {each: each.args[0] if each in inputs else each for each in node.all_input_nodes}
+    if not all("val" in each.meta for each in before.values()):
+        return
+    args, kwargs = map_arg((node.args, node.kwargs), lambda each: before[each].meta["val"])
+    twin_value = node.target(*args, **kwargs)
+    if twin_value.permute(axes).stride() != value.stride():
+        # Of what is expanded; a later operation may go by the strides.
+        return
     with graph.inserting_before(node):
-        twin = graph.node_copy(node, lambda each: each.args[0] if each in inputs else each)
+        twin = graph.node_copy(node, before.__getitem__)
         turned = graph.call_function(_permute, (twin, axes))
-    turned.meta["val"] = node.meta["val"]
-    twin.meta["val"] = node.meta["val"].permute(_inverse(axes))
+    twin.meta, turned.meta = {"val": twin_value}, {"val": value}
     node.replace_all_uses_with(turned)
 
 

@@ -6,18 +6,22 @@ together, and the tasks go on.
 """
 
 import math
+import threading
 from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import current_process
 from numbers import Integral
 
 from joblib import cpu_count, register_parallel_backend
-from joblib.parallel import ParallelBackendBase
+from joblib.parallel import FallbackToBackend, ParallelBackendBase
 
 from sktorch.interop.crew import Crew
 from sktorch.interop.meeting import MOST_ALIVE, Meeting, Room, current_meeting
 from sktorch.interop.pool import Pool
 
 __all__ = ["SktorchBackend", "register"]
+
+# What a backend holds of the call that it serves.
+_OF_A_CALL = {"parallel": None, "pool": None, "crew": None, "ended": None}
 
 # Seconds after which a call looks itself whether it has its results.
 _LOOK_SECONDS = 1.0
@@ -50,13 +54,19 @@ class SktorchBackend(ParallelBackendBase):
         super().__init__(nesting_level, inner_max_num_threads, **kwargs)
         self.is_inner = meeting is not None
         self.meeting = meeting
-        self.pool = self.crew = self.parallel = None
+        vars(self).update(_OF_A_CALL)
         self.n_processes = _checked(n_processes)
         self.uses_threads = self.supports_sharedmem = self.n_processes == 1
 
     def __getstate__(self):
         # In another process it is of the meeting that its task takes part in.
-        return {**vars(self), "meeting": None, "pool": None, "crew": None, "parallel": None}
+        return {**vars(self), **_OF_A_CALL, "meeting": None}
+
+    def _twin(self):
+        """Return a backend like this one, for another call in the same meeting."""
+        twin = SktorchBackend()
+        vars(twin).update(vars(self), **_OF_A_CALL)
+        return twin
 
     def effective_n_jobs(self, n_jobs):
         """Return how many tasks may be alive."""
@@ -66,14 +76,14 @@ class SktorchBackend(ParallelBackendBase):
 
     def configure(self, n_jobs=1, parallel=None, **kwargs):
         """Prepare for a call; return how many tasks may be alive."""
-        previous, self.parallel = self.parallel, parallel
+        if self.pool is not None and not self.pool.is_closed:
+            # A call inside the making of another's tasks, or while a generator is being read.
+            raise FallbackToBackend(self._twin())
+        self.parallel = parallel
         if self.is_inner:
             self.meeting = self.meeting or current_meeting()
         elif self.meeting is None or self.meeting.is_cancelled:
             self.meeting = Meeting(Room.of(self.n_processes))
-        if self.crew is not None and not previous._aborting:
-            # Of a generator that nobody has asked for anything yet.
-            self.crew.hand_out()
         most_alive = self.effective_n_jobs(n_jobs)
         self._open(math.ceil(most_alive / self.n_processes))
         return most_alive
@@ -93,9 +103,7 @@ class SktorchBackend(ParallelBackendBase):
 
     def start_call(self):
         """Begin to hand in tasks."""
-        if self.pool.is_closed:
-            # By a call that came in between, with the same backend.
-            self._open(self.pool.most_alive)
+        self.ended = threading.Event()
         if self.crew is not None:
             self.crew.gather()
         self.pool.hand_in(True)
@@ -135,25 +143,27 @@ class SktorchBackend(ParallelBackendBase):
 
         Joblib looks for them a hundred times a second, and each look interrupts a task.
         """
-        parallel = self.parallel
-        if parallel.return_generator or parallel.timeout is not None:
+        if self.parallel.return_generator or self.parallel.timeout is not None:
             return
-        while parallel.n_completed_tasks < parallel.n_dispatched_tasks and not parallel._aborting:
-            if self.pool.all_reported.wait(_LOOK_SECONDS):
-                return
+        while not _has_ended(self.parallel) and not self.ended.wait(_LOOK_SECONDS):
+            pass
 
     def submit(self, func, callback=None):
         """Queue a task."""
-        self.pool.expect(1)
-        if self.crew is None or not self.crew.takes(func, callback):
-            self.pool.add(func, callback)
+        parallel, ended = self.parallel, self.ended
+
+        def report(outcome):
+            callback(outcome)
+            if _has_ended(parallel):
+                ended.set()
+
+        if self.crew is None or not self.crew.takes(func, report):
+            self.pool.add(func, report)
 
     def retrieve_result_callback(self, out):
         """Return what a task returned, or raise what it raised."""
         result, error = out
         if error is not None:
-            # The call ends with it, whatever the others do.
-            self.pool.all_reported.set()
             raise error
         return result
 
@@ -173,6 +183,11 @@ class SktorchBackend(ParallelBackendBase):
         self.terminate()
         if ensure_ready:
             self.configure(self.parallel.n_jobs, self.parallel)
+
+
+def _has_ended(parallel):
+    """Whether a call of joblib has all results of the tasks that it has handed in, or an error."""
+    return parallel._aborting or parallel.n_completed_tasks >= parallel.n_dispatched_tasks
 
 
 def _checked(n_processes):

@@ -6,7 +6,7 @@ from collections import deque
 from functools import partial
 
 from sktorch.interop.meeting import Meeting, current_meeting, here
-from sktorch.interop.threads import in_thread
+from sktorch.interop.task_threads import in_thread
 
 __all__ = ["Pool", "run_tasks"]
 
@@ -26,8 +26,6 @@ class Pool:
         Whether more tasks are to come.
     awaits : bool
         Whether the call is inside a task of the meeting, and waits for its results.
-    all_reported : Event
-        Set while every task that was expected has been reported.
     """
 
     def __init__(self, meeting, most_alive):
@@ -42,20 +40,10 @@ class Pool:
         self.awaits = False
         self.is_closed = False
         self.is_aborted = False
-        self.all_reported = threading.Event()
-        self.all_reported.set()
-        self._n_expected = 0
         self._reporting = threading.RLock()
         self._filters = warnings.filters, [*warnings.filters]
         with meeting.lock:
             meeting.pools.append(self)
-
-    def expect(self, n_tasks):
-        """Tell that so many more tasks are to be reported, whoever runs them."""
-        with self.meeting.lock:
-            self._n_expected += n_tasks
-            if self._n_expected:
-                self.all_reported.clear()
 
     def add(self, task, callback):
         """Queue a task; ``callback`` is called with what it returned, and what it raised."""
@@ -155,10 +143,6 @@ class Pool:
                     callback(outcome)
         finally:
             here.meeting = meeting
-            with self.meeting.lock:
-                self._n_expected -= 1
-                if not self._n_expected:
-                    self.all_reported.set()
 
     def abort(self):
         """Begin no more tasks, and report of none: the next call might take it for its own."""
@@ -183,12 +167,19 @@ def run_tasks(tasks, room, most_alive):
     outcomes : list of (object, BaseException or None)
         What each returned, and what it raised.
     """
-    outcomes = [None] * len(tasks)
+    outcomes, n_left, ended = [None] * len(tasks), len(tasks), threading.Event()
+
+    def note(outcome, number):
+        nonlocal n_left
+        outcomes[number] = outcome
+        n_left -= 1
+        if not n_left:
+            ended.set()
+
     pool = Pool(Meeting(room), most_alive)
-    pool.expect(len(tasks))
     pool.hand_in(True)
-    pool.add_all((task, partial(outcomes.__setitem__, i)) for i, task in enumerate(tasks))
+    pool.add_all([(task, partial(note, number=number)) for number, task in enumerate(tasks)])
     pool.hand_in(False)
-    pool.all_reported.wait()
+    ended.wait()
     pool.close()
     return outcomes

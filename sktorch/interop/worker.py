@@ -17,7 +17,7 @@ import torch
 from joblib.externals.loky.backend import get_context
 
 from sktorch.interop.pool import run_tasks
-from sktorch.interop.threads import IDLE_SECONDS
+from sktorch.interop.task_threads import IDLE_SECONDS
 from sktorch.persistence import in_transit
 
 __all__ = ["Worker", "packed"]

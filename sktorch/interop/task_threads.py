@@ -9,6 +9,9 @@ import threading
 from contextvars import Context
 from queue import Empty, SimpleQueue
 
+import sklearn
+import torch
+
 from sktorch.engine.threads import set_threads
 
 __all__ = ["IDLE_SECONDS", "in_thread"]
@@ -32,15 +35,31 @@ def in_thread(function):
 
 
 def _serve(queue):
-    """Call the functions that come."""
+    """Call the functions that come, each as in a new thread."""
     set_threads(1)
+    fresh = _settings()
     while (function := _next(queue)) is not None:
-        # As in a new thread: what a task sets in its context is not for others.
         Context().run(function)
-        # Nor is what it holds kept while the thread waits.
+        # What it holds is not kept while the thread waits.
         del function
+        if _settings() != fresh:
+            return
         with _lock:
             _idle.append(queue)
+
+
+def _settings():
+    """Return what a task may have set for its thread alone."""
+    return (
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.is_autocast_enabled("cuda"),
+        torch.get_default_device(),
+        torch.cuda.current_device() if torch.cuda.is_initialized() else None,
+        sklearn.get_config(),
+    )
 
 
 def _next(queue):
