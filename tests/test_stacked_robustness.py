@@ -484,6 +484,23 @@ def test_a_call_in_the_making_of_the_tasks_of_another(n_processes):
     assert_same_fits(plain, in_time(run))
 
 
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_a_call_that_fails_in_the_making_of_the_tasks_of_another_is_alone_in_that(n_processes):
+    def tasks():
+        for lr in (0.01, 0.1):
+            yield delayed(cheap(lr=lr).fit)(X, y)
+            with pytest.raises(ArithmeticError):
+                Parallel()(delayed(fail)(i) for i in (3, 4))
+
+    def run():
+        with stacked(n_processes=n_processes):
+            return Parallel()(tasks())
+
+    plain = Parallel()(tasks())
+    for own, alone in zip(in_time(run), plain, strict=True):
+        np.testing.assert_allclose(own.predict_proba(X), alone.predict_proba(X), rtol=1e-9)
+
+
 def test_a_call_while_the_results_of_another_are_being_read():
     def run():
         with stacked():

@@ -107,8 +107,9 @@ def test_torch_computes_with_one_processor_in_there_and_with_as_many_as_before_e
         torch.set_num_threads(before)
 
 
+# Python warns of any fork where there are threads, and that there are is what is tried here.
 @pytest.mark.filterwarnings("ignore:.*fork")
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 def test_a_forked_process_has_threads_of_its_own():
     call(lambda: None)
     child = os.fork()

@@ -165,9 +165,10 @@ def _side_by_side(places, name, shape):
     if len(known) == len(places):
         return _SideBySide(rows, None)
     which = torch.tensor(which, device=rows.device)
-    # Where few are shared, it is less to copy them once.
-    is_rare = 2 * len(known) > len(places)
-    return _SideBySide(rows.index_select(1, which), None) if is_rare else _SideBySide(rows, which)
+    if 2 * len(known) > len(places) or not rows.is_cpu:
+        # Where few are shared, or each copy is a kernel to launch, it is less to copy them once.
+        return _SideBySide(rows.index_select(1, which), None)
+    return _SideBySide(rows, which)
 
 
 def _rows(part, name, order, start, stop):

@@ -63,9 +63,12 @@ class SktorchBackend(ParallelBackendBase):
         return {**vars(self), **_OF_A_CALL, "meeting": None}
 
     def _twin(self):
-        """Return a backend like this one, for another call in the same meeting."""
+        """Return a backend like this one, for another call at the same time."""
         twin = SktorchBackend()
         vars(twin).update(vars(self), **_OF_A_CALL)
+        if not self.is_inner:
+            # Of its own, since a call that fails cancels its meeting.
+            twin.meeting = None
         return twin
 
     def effective_n_jobs(self, n_jobs):
