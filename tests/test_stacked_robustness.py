@@ -31,8 +31,8 @@ from stacking import (
 )
 
 from sktorch.callbacks import Callback
+from sktorch.engine import kept_threads
 from sktorch.exceptions import FitDivergedError
-from sktorch.interop import task_threads
 
 X, y = make_rows(64)
 N_JOBS = [None, 1, 2, 3, -1]
@@ -535,11 +535,32 @@ def threads_of_ours(patience=10):
     until = time.monotonic() + patience
     while time.monotonic() < until:
         names = [t.name for t in threading.enumerate() if t.name.startswith("sktorch")]
-        n_busy = len(names) - len(task_threads._idle)
+        n_busy = len(names) - sum(map(len, kept_threads._idle.values()))
         if not n_busy:
             return 0
         time.sleep(0.02)
     return n_busy
+
+
+def test_searches_that_follow_each_other_train_in_the_same_threads():
+    # Each thread has memory of its own, and keeps it.
+    threads = set()
+
+    class Noting(Callback):
+        def on_epoch_end(self, state):
+            threads.add(threading.current_thread())
+
+    def run():
+        with stacked():
+            fits = (cheap(lr=lr, callbacks=[Noting()]).fit for lr in (0.01, 0.02, 0.1, 0.2))
+            Parallel()(delayed(fit)(X, y) for fit in fits)
+
+    in_time(run)
+    used = {*threads}
+    for _ in range(3):
+        assert threads_of_ours() == 0
+        in_time(run)
+    assert threads == used
 
 
 def test_no_thread_of_a_failed_call_stays():

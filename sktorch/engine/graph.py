@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sktorch.engine.numbers import Numbers
+from sktorch.engine.products import PRODUCTS, product
 from sktorch.engine.transposes import put_off_transposes
 
 __all__ = ["CannotCompileError", "Program", "compile_step"]
@@ -69,9 +70,6 @@ def compile_step(step, inputs, batch):
 
 # Tracing ----------------------------------------------------------------------------------------
 
-# Terms of a sum up to which it takes less where it is used than as a product of matrices.
-_FEW_TERMS = 4
-
 
 def trace(step, inputs, batch):
     """Return the operations of ``step`` as a graph over ``inputs``.
@@ -122,8 +120,7 @@ def _traced(function, inputs):
 
     with config.patch(fallback_random=True):
         table = {**select_decomp_table()}
-    bmm = torch.ops.aten.bmm.default
-    table[bmm] = partial(_product, table.get(bmm, bmm))
+    table |= {op: partial(product, op, table.get(op)) for op in PRODUCTS}
     return make_fx(
         function,
         tracing_mode="fake",
@@ -131,13 +128,6 @@ def _traced(function, inputs):
         # What draws random numbers stays what it is in a plain step.
         decomposition_table={op: how for op, how in table.items() if not _is_tagged(op)},
     )(*inputs)
-
-
-def _product(usual, a, b):
-    """Return a product of matrices; as a sum if of few terms, to be computed where it is used."""
-    if a.shape[2] > _FEW_TERMS or a.device.type != "cpu":
-        return NotImplemented if usual is torch.ops.aten.bmm.default else usual(a, b)
-    return (a.unsqueeze(-1) * b.unsqueeze(1)).sum(2, dtype=a.dtype)
 
 
 # Random numbers ---------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import math
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -13,6 +12,7 @@ from sktorch.callbacks import ProgressBar, StackProgress
 from sktorch.copying import duplicate
 from sktorch.data.stacked import share_rows
 from sktorch.engine.grouping import Kind, differences, group, why_alone
+from sktorch.engine.kept_threads import each_in_threads
 from sktorch.engine.loop import (
     aborting,
     begin,
@@ -87,8 +87,7 @@ def run_together(states, n_threads, warn, check, memory):
         if len(works) == 1:
             train(works[0])
         else:
-            with ThreadPoolExecutor(n_threads, thread_name_prefix="sktorch-stack") as pool:
-                list(pool.map(train, works))
+            each_in_threads(train, works, n_threads, "sktorch-stack")
     finally:
         if progress is not None:
             progress.close()

@@ -110,11 +110,12 @@ class _Adam(Update):
 
     def factors(self, counts, lr, weight_decay, beta1, beta2, eps):
         decay = 1 - lr * weight_decay if self.flagged["decoupled_weight_decay"] else weight_decay
-        rate = lr / (1 - beta1**counts)
+        # What corrects the mean of squares is here, and not in each of its elements.
         scale = torch.sqrt(1 - beta2**counts)
-        return decay, rate, scale, 1 - beta1, 1 - beta2, eps
+        rate = lr * scale / (1 - beta1**counts)
+        return decay, rate, 1 - beta1, 1 - beta2, eps * scale
 
-    def __call__(self, p, g, slots, decay, rate, scale, fresh, fresh_square, eps):
+    def __call__(self, p, g, slots, decay, rate, fresh, fresh_square, eps):
         mean, square, *largest = slots
         if self.flagged["decoupled_weight_decay"]:
             p.mul_(decay)
@@ -124,8 +125,7 @@ class _Adam(Update):
         square.addcmul_(fresh_square, torch.addcmul(square, g, g, value=-1), value=-1)
         for most in largest:
             square = most.copy_(torch.maximum(most, square))
-        spread = square.sqrt().div_(scale).add_(eps)
-        p.addcmul_(rate, mean / spread, value=-1)
+        p.addcmul_(rate, mean / square.sqrt().add_(eps), value=-1)
 
 
 class _RMSprop(Update):

@@ -11,6 +11,7 @@ import torch
 from joblib import cpu_count
 
 from sktorch.engine import loop
+from sktorch.engine.kept_threads import in_thread
 from sktorch.engine.memory import available_bytes, bytes_of
 from sktorch.engine.stacked import run_together
 
@@ -177,7 +178,7 @@ class Meeting:
     def _lead_if_quiet(self):
         if self.guests and not self.is_training and self._is_quiet():
             self.is_training = True
-            threading.Thread(target=self._lead, name="sktorch-train", daemon=True).start()
+            in_thread(self._lead, "sktorch-train")
 
     def _lead(self):
         """Train all who wait, in a thread of its own."""

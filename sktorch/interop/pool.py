@@ -5,8 +5,8 @@ import warnings
 from collections import deque
 from functools import partial
 
+from sktorch.engine.kept_threads import in_thread
 from sktorch.interop.meeting import Meeting, current_meeting, here
-from sktorch.interop.task_threads import in_thread
 
 __all__ = ["Pool", "run_tasks"]
 
@@ -88,7 +88,7 @@ class Pool:
         ):
             self.alive += 1
             self.starting += 1
-            in_thread(self._run)
+            in_thread(self._run, "sktorch-task")
 
     def _run(self):
         """Run tasks while there are any."""

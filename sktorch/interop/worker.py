@@ -16,8 +16,8 @@ import cloudpickle
 import torch
 from joblib.externals.loky.backend import get_context
 
+from sktorch.engine.kept_threads import IDLE_SECONDS
 from sktorch.interop.pool import run_tasks
-from sktorch.interop.task_threads import IDLE_SECONDS
 from sktorch.persistence import in_transit
 
 __all__ = ["Worker", "packed"]

@@ -1,9 +1,10 @@
-"""Threads for tasks are used again, each time as if they were new."""
+"""Threads are used again, each time as if they were new."""
 
 import os
 import threading
 import time
 from contextvars import ContextVar
+from functools import partial
 from queue import SimpleQueue
 
 import numpy as np
@@ -12,19 +13,25 @@ import sklearn
 import torch
 from stacking import in_time
 
-from sktorch.interop import task_threads as threads
-from sktorch.interop.task_threads import in_thread
+from sktorch.engine import kept_threads as threads
+from sktorch.engine.kept_threads import each_in_threads
+
+in_thread = partial(threads.in_thread, name="sktorch-test")
 
 
 def call(function):
-    """Return what a function returns in a thread for tasks, which is idle then."""
+    """Return what a function returns in a kept thread, which is idle then."""
     known, results = threading.Event(), SimpleQueue()
     in_thread(lambda: known.wait(10) and results.put(function()))
-    others = [*threads._idle]
+    others = [*idle()]
     known.set()
     result = in_time(results.get, 10)
-    wait_for(lambda: any(queue not in others for queue in [*threads._idle]))
+    wait_for(lambda: any(queue not in others for queue in [*idle()]))
     return result
+
+
+def idle():
+    return threads._idle["sktorch-test"]
 
 
 def wait_for(condition):
@@ -38,6 +45,42 @@ def test_a_thread_is_used_again_once_it_is_idle():
     first, second = call(threading.current_thread), call(threading.current_thread)
     assert first is second
     assert first.daemon
+
+
+def test_a_thread_is_used_by_those_alone_who_ask_for_its_name():
+    first = call(threading.current_thread)
+    results = SimpleQueue()
+    threads.in_thread(lambda: results.put(threading.current_thread()), "sktorch-other")
+    other = in_time(results.get, 10)
+    assert other is not first
+    assert [first.name, other.name] == ["sktorch-test", "sktorch-other"]
+
+
+def test_each_of_a_list_is_served_once_by_as_many_threads_as_may():
+    used, lock, barrier = [], threading.Lock(), threading.Barrier(3)
+
+    def use(number):
+        if number < 3:
+            barrier.wait(10)
+        with lock:
+            used.append((number, threading.get_ident()))
+
+    each_in_threads(use, [*range(20)], 3, "sktorch-test")
+    assert sorted(number for number, _ in used) == [*range(20)]
+    assert len({thread for _, thread in used}) == 3
+
+
+def test_an_error_with_one_of_a_list_is_raised_and_no_more_are_begun():
+    used = []
+
+    def use(number):
+        used.append(number)
+        if number == 1:
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        each_in_threads(use, [0, 1, 2, 3], 1, "sktorch-test")
+    assert used == [0, 1]
 
 
 def test_functions_that_wait_for_each_other_have_threads_of_their_own():
@@ -59,7 +102,7 @@ def test_an_idle_thread_ends(monkeypatch):
     assert in_time(results.get, 10) == 3
 
 
-def test_nothing_that_a_task_sets_in_its_context_is_left():
+def test_nothing_that_a_function_sets_in_its_context_is_left():
     variable = ContextVar("variable", default=0)
     call(lambda: (variable.set(1), np.seterr(all="raise")))
     assert call(lambda: (variable.get(), np.geterr())) == (0, np.geterr())
@@ -77,7 +120,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_nothing_that_a_task_sets_for_its_thread_is_left(name):
+def test_nothing_that_a_function_sets_for_its_thread_is_left(name):
     change, read = SETTINGS[name]
     before = torch.get_num_threads()
     value = call(read)

@@ -1,0 +1,123 @@
+"""Threads that are kept for a while, for others to use.
+
+To start one, and to compute in it for the first time, takes a tenth of what a search spends on a
+small fit. And each has memory of its own, which it keeps: new ones for each search hold more and
+more of it.
+"""
+
+import os
+import threading
+from collections import defaultdict, deque
+from concurrent.futures import Future, wait
+from contextvars import Context
+from functools import partial
+from queue import Empty, SimpleQueue
+
+import sklearn
+import torch
+
+from sktorch.engine.threads import set_threads
+
+__all__ = ["IDLE_SECONDS", "each_in_threads", "in_thread"]
+
+# A thread that has nothing to do for so long ends, and so does a process.
+IDLE_SECONDS = 300
+
+# What each idle thread waits for, by the name of the thread, the last to fall idle at the end.
+_idle = defaultdict(list)
+_lock = threading.Lock()
+
+
+def in_thread(function, name):
+    """Call a function in a thread in which torch computes with one processor.
+
+    Parameters
+    ----------
+    function : callable
+        Without arguments. What it returns is lost, and it must raise nothing.
+    name : str
+        Of the thread. One serves only functions that ask for the same name: those who need memory
+        are to find that of those before them.
+    """
+    with _lock:
+        queue = _idle[name].pop() if _idle[name] else None
+    if queue is None:
+        queue = SimpleQueue()
+        threading.Thread(target=_serve, args=(queue, name), name=name, daemon=True).start()
+    queue.put(function)
+
+
+def each_in_threads(function, items, n_threads, name):
+    """Call a function with each of a list, in several threads at once; raise what one raises."""
+    left = iter(items)
+    ends = [Future() for _ in items[:n_threads]]
+    for end in ends:
+        in_thread(partial(_call_with_each, function, left, end), name)
+    wait(ends)
+    while ends:
+        ends.pop().result()
+
+
+def _call_with_each(function, left, end):
+    try:
+        for item in left:
+            function(item)
+    except BaseException as error:
+        # Nor do the others begin any more.
+        deque(left, maxlen=0)
+        end.set_exception(error)
+        # It holds the error, which holds this frame.
+        del end
+    else:
+        end.set_result(None)
+
+
+def _serve(queue, name):
+    """Call the functions that come, each as in a new thread."""
+    set_threads(1)
+    fresh = _settings()
+    while (function := _next(queue, name)) is not None:
+        Context().run(function)
+        # What it holds is not kept while the thread waits.
+        del function
+        if _settings() != fresh:
+            return
+        with _lock:
+            _idle[name].append(queue)
+
+
+def _settings():
+    """Return what a function may have set for its thread alone."""
+    return (
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.is_autocast_enabled("cuda"),
+        torch.get_default_device(),
+        torch.cuda.current_device() if torch.cuda.is_initialized() else None,
+        sklearn.get_config(),
+    )
+
+
+def _next(queue, name):
+    """Wait for a function; return None where none comes."""
+    try:
+        return queue.get(timeout=IDLE_SECONDS)
+    except Empty:
+        with _lock:
+            if queue in _idle[name]:
+                _idle[name].remove(queue)
+                return None
+        return queue.get()
+
+
+def _forget():
+    """Leave the threads to the process that this one was forked from."""
+    global _lock
+    _lock = threading.Lock()
+    _idle.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
