@@ -16,7 +16,7 @@ from stacking import in_time
 from sktorch.engine import kept_threads as threads
 from sktorch.engine.kept_threads import each_in_threads
 
-in_thread = partial(threads.in_thread, name="sktorch-test")
+in_thread = partial(threads.in_thread, name="sktorch-test", n_threads=1)
 
 
 def call(function):
@@ -31,7 +31,7 @@ def call(function):
 
 
 def idle():
-    return threads._idle["sktorch-test"]
+    return threads._idle["sktorch-test", 1]
 
 
 def wait_for(condition):
@@ -50,7 +50,7 @@ def test_a_thread_is_used_again_once_it_is_idle():
 def test_a_thread_is_used_by_those_alone_who_ask_for_its_name():
     first = call(threading.current_thread)
     results = SimpleQueue()
-    threads.in_thread(lambda: results.put(threading.current_thread()), "sktorch-other")
+    threads.in_thread(lambda: results.put(threading.current_thread()), "sktorch-other", 1)
     other = in_time(results.get, 10)
     assert other is not first
     assert [first.name, other.name] == ["sktorch-test", "sktorch-other"]
@@ -136,7 +136,7 @@ def test_nothing_that_a_function_sets_for_its_thread_is_left(name):
         torch.set_num_threads(before)
 
 
-def test_torch_computes_with_one_processor_in_there_and_with_as_many_as_before_elsewhere():
+def test_torch_computes_with_as_many_as_asked_for_there_and_as_before_elsewhere():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -5,6 +5,7 @@ import threading
 import time
 import warnings
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -561,6 +562,27 @@ def test_searches_that_follow_each_other_train_in_the_same_threads():
         assert threads_of_ours() == 0
         in_time(run)
     assert threads == used
+
+
+@pytest.mark.parametrize("sizes", [(8,), (8, 9)], ids=["one stack", "several"])
+def test_the_number_of_threads_stays_what_it_was(sizes):
+    def run():
+        with stacked():
+            fits = (cheap(lr=lr, net__width=n).fit for lr in (0.1, 0.2) for n in sizes)
+            Parallel()(delayed(fit)(X, y) for fit in fits)
+
+    before = torch.get_num_threads()
+    try:
+        for n_threads in (2, 1, 2):
+            torch.set_num_threads(n_threads)
+            in_time(run)
+            assert threads_of_ours() == 0
+            # Of this thread, and of those that start.
+            assert torch.get_num_threads() == n_threads
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(torch.get_num_threads).result() == n_threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_no_thread_of_a_failed_call_stays():

@@ -13,23 +13,33 @@ from contextvars import Context
 from functools import partial
 from queue import Empty, SimpleQueue
 
-import sklearn
 import torch
 
 from sktorch.engine.threads import set_threads
 
-__all__ = ["IDLE_SECONDS", "each_in_threads", "in_thread"]
+__all__ = ["IDLE_SECONDS", "SETTINGS", "each_in_threads", "in_thread"]
 
 # A thread that has nothing to do for so long ends, and so does a process.
 IDLE_SECONDS = 300
 
-# What each idle thread waits for, by the name of the thread, the last to fall idle at the end.
+# What reads what a function may have set for its thread alone. Who knows of more adds it.
+SETTINGS = [
+    torch.get_num_threads,
+    torch.is_grad_enabled,
+    torch.is_inference_mode_enabled,
+    partial(torch.is_autocast_enabled, "cpu"),
+    partial(torch.is_autocast_enabled, "cuda"),
+    torch.get_default_device,
+    lambda: torch.cuda.current_device() if torch.cuda.is_initialized() else None,
+]
+
+# What each idle thread waits for, by its name and number, the last to fall idle at the end.
 _idle = defaultdict(list)
 _lock = threading.Lock()
 
 
-def in_thread(function, name):
-    """Call a function in a thread in which torch computes with one processor.
+def in_thread(function, name, n_threads):
+    """Call a function in a thread that has been idle, or a new one.
 
     Parameters
     ----------
@@ -38,21 +48,24 @@ def in_thread(function, name):
     name : str
         Of the thread. One serves only functions that ask for the same name: those who need memory
         are to find that of those before them.
+    n_threads : int
+        With how many torch computes in it.
     """
+    kind = name, n_threads
     with _lock:
-        queue = _idle[name].pop() if _idle[name] else None
+        queue = _idle[kind].pop() if _idle[kind] else None
     if queue is None:
         queue = SimpleQueue()
-        threading.Thread(target=_serve, args=(queue, name), name=name, daemon=True).start()
+        threading.Thread(target=_serve, args=(queue, *kind), name=name, daemon=True).start()
     queue.put(function)
 
 
 def each_in_threads(function, items, n_threads, name):
     """Call a function with each of a list, in several threads at once; raise what one raises."""
-    left = iter(items)
+    left, n_each = iter(items), torch.get_num_threads()
     ends = [Future() for _ in items[:n_threads]]
     for end in ends:
-        in_thread(partial(_call_with_each, function, left, end), name)
+        in_thread(partial(_call_with_each, function, left, end), name, n_each)
     wait(ends)
     while ends:
         ends.pop().result()
@@ -72,42 +85,33 @@ def _call_with_each(function, left, end):
         end.set_result(None)
 
 
-def _serve(queue, name):
+def _serve(queue, *kind):
     """Call the functions that come, each as in a new thread."""
-    set_threads(1)
+    _, n_threads = kind
+    set_threads(n_threads)
     fresh = _settings()
-    while (function := _next(queue, name)) is not None:
+    while (function := _next(queue, kind)) is not None:
         Context().run(function)
         # What it holds is not kept while the thread waits.
         del function
         if _settings() != fresh:
             return
         with _lock:
-            _idle[name].append(queue)
+            _idle[kind].append(queue)
 
 
 def _settings():
-    """Return what a function may have set for its thread alone."""
-    return (
-        torch.get_num_threads(),
-        torch.is_grad_enabled(),
-        torch.is_inference_mode_enabled(),
-        torch.is_autocast_enabled("cpu"),
-        torch.is_autocast_enabled("cuda"),
-        torch.get_default_device(),
-        torch.cuda.current_device() if torch.cuda.is_initialized() else None,
-        sklearn.get_config(),
-    )
+    return [read() for read in SETTINGS]
 
 
-def _next(queue, name):
+def _next(queue, kind):
     """Wait for a function; return None where none comes."""
     try:
         return queue.get(timeout=IDLE_SECONDS)
     except Empty:
         with _lock:
-            if queue in _idle[name]:
-                _idle[name].remove(queue)
+            if queue in _idle[kind]:
+                _idle[kind].remove(queue)
                 return None
         return queue.get()
 

@@ -7,11 +7,12 @@ import warnings
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import sklearn
 import torch
 from joblib import cpu_count
 
 from sktorch.engine import loop
-from sktorch.engine.kept_threads import in_thread
+from sktorch.engine.kept_threads import SETTINGS, in_thread
 from sktorch.engine.memory import available_bytes, bytes_of
 from sktorch.engine.stacked import run_together
 
@@ -25,6 +26,9 @@ MOST_ALIVE = 256
 _SOON = 0.05
 _NO_LONGER_HANDING_IN = 1.0
 _TOO_LONG = 10.0
+
+# scikit-learn's configuration is that of a thread.
+SETTINGS.append(sklearn.get_config)
 
 # What a thread takes part in: its meeting, the place of its task, and whether it is busy.
 here = threading.local()
@@ -89,6 +93,8 @@ class Meeting:
 
     def __init__(self, room):
         self.room = room
+        # As in any thread that starts. Its room says with how many it trains.
+        self.n_threads = torch.get_num_threads()
         self.lock = threading.RLock()
         self.slot = threading.Condition(self.lock)
         self.settled = threading.Condition(self.lock)
@@ -178,7 +184,7 @@ class Meeting:
     def _lead_if_quiet(self):
         if self.guests and not self.is_training and self._is_quiet():
             self.is_training = True
-            in_thread(self._lead, "sktorch-train")
+            in_thread(self._lead, "sktorch-train", self.n_threads)
 
     def _lead(self):
         """Train all who wait, in a thread of its own."""

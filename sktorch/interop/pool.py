@@ -88,7 +88,7 @@ class Pool:
         ):
             self.alive += 1
             self.starting += 1
-            in_thread(self._run, "sktorch-task")
+            in_thread(self._run, "sktorch-task", n_threads=1)
 
     def _run(self):
         """Run tasks while there are any."""
