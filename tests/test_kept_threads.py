@@ -83,6 +83,27 @@ def test_an_error_with_one_of_a_list_is_raised_and_no_more_are_begun():
     assert used == [0, 1]
 
 
+def test_where_a_thread_cannot_be_started_those_that_were_have_ended(monkeypatch):
+    used, started, real = [], [], threads.in_thread
+
+    def use(number):
+        time.sleep(0.05)
+        used.append(number)
+
+    def start(*given):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(given)
+        real(*given)
+
+    monkeypatch.setattr(threads, "in_thread", start)
+    with pytest.raises(RuntimeError, match="new thread"):
+        each_in_threads(use, [0, 1, 2, 3], 2, "sktorch-test")
+    ended = [*used]
+    time.sleep(0.2)
+    assert used == ended
+
+
 def test_functions_that_wait_for_each_other_have_threads_of_their_own():
     barrier = threading.Barrier(5)
     ended = SimpleQueue()

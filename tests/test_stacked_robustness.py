@@ -556,12 +556,11 @@ def test_searches_that_follow_each_other_train_in_the_same_threads():
             fits = (cheap(lr=lr, callbacks=[Noting()]).fit for lr in (0.01, 0.02, 0.1, 0.2))
             Parallel()(delayed(fit)(X, y) for fit in fits)
 
-    in_time(run)
-    used = {*threads}
-    for _ in range(3):
-        assert threads_of_ours() == 0
+    for _ in range(4):
         in_time(run)
-    assert threads == used
+        assert threads_of_ours() == 0
+    # One for each stack, of which there are as many as torch has threads.
+    assert len(threads) <= torch.get_num_threads()
 
 
 @pytest.mark.parametrize("sizes", [(8,), (8, 9)], ids=["one stack", "several"])

@@ -56,19 +56,34 @@ def in_thread(function, name, n_threads):
         queue = _idle[kind].pop() if _idle[kind] else None
     if queue is None:
         queue = SimpleQueue()
-        threading.Thread(target=_serve, args=(queue, *kind), name=name, daemon=True).start()
+        threading.Thread(target=_serve, args=(queue, kind), name=name, daemon=True).start()
     queue.put(function)
 
 
-def each_in_threads(function, items, n_threads, name):
-    """Call a function with each of a list, in several threads at once; raise what one raises."""
-    left, n_each = iter(items), torch.get_num_threads()
-    ends = [Future() for _ in items[:n_threads]]
-    for end in ends:
-        in_thread(partial(_call_with_each, function, left, end), name, n_each)
-    wait(ends)
+def each_in_threads(function, items, most_at_once, name):
+    """Call a function with each of a list, several at a time; raise what the first call raised.
+
+    Parameters
+    ----------
+    function : callable
+    items : list
+    most_at_once : int
+    name : str
+        Of the threads, in which torch computes with as many as in this one.
+    """
+    left, ends, n_threads = iter(items), [], torch.get_num_threads()
+    try:
+        for _ in items[:most_at_once]:
+            end = Future()
+            in_thread(partial(_call_with_each, function, left, end), name, n_threads)
+            ends.append(end)
+    except BaseException:
+        _drop(left)
+        raise
+    finally:
+        wait(ends)
     while ends:
-        ends.pop().result()
+        ends.pop(0).result()
 
 
 def _call_with_each(function, left, end):
@@ -76,8 +91,7 @@ def _call_with_each(function, left, end):
         for item in left:
             function(item)
     except BaseException as error:
-        # Nor do the others begin any more.
-        deque(left, maxlen=0)
+        _drop(left)
         end.set_exception(error)
         # It holds the error, which holds this frame.
         del end
@@ -85,8 +99,13 @@ def _call_with_each(function, left, end):
         end.set_result(None)
 
 
-def _serve(queue, *kind):
-    """Call the functions that come, each as in a new thread."""
+def _drop(left):
+    """Let no thread begin with what is left."""
+    deque(left, maxlen=0)
+
+
+def _serve(queue, kind):
+    """Call the functions that come, each in a context of its own."""
     _, n_threads = kind
     set_threads(n_threads)
     fresh = _settings()

@@ -10,13 +10,16 @@ __all__ = ["PRODUCTS", "product"]
 # Terms, and rows or columns of a result, up to which a sum takes less.
 _FEW = 4
 
+# Multiplications in a product of few rows or columns up to which that is so.
+_LITTLE = 2**18
+
 
 def _sum(a, b):
     return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2, dtype=a.dtype)
 
 
 def _added_sum(c, a, b):
-    return c + _sum(a, b)
+    return _sum(a, b) + c
 
 
 # The operations that multiply matrices, and what computes the same.
@@ -48,6 +51,10 @@ def product(op, usual, *operands, **scales):
 
 
 def _is_small(a, b):
-    few_rows = min(a.shape[-2], b.shape[-1]) <= _FEW
-    # In float64 sums of many terms are slower than products.
-    return a.shape[-1] <= _FEW or (few_rows and a.dtype is torch.float32)
+    if a.shape[-1] <= _FEW:
+        return True
+    *_, n_rows, n_terms = a.shape
+    n_columns = b.shape[-1]
+    few_rows = min(n_rows, n_columns) <= _FEW and n_rows * n_terms * n_columns <= _LITTLE
+    # In other dtypes sums of many terms are slower than products, or less exact.
+    return few_rows and a.dtype is torch.float32

@@ -93,7 +93,7 @@ class Meeting:
 
     def __init__(self, room):
         self.room = room
-        # As in any thread that starts. Its room says with how many it trains.
+        # Of torch, where the call came from. The room says with how many it trains.
         self.n_threads = torch.get_num_threads()
         self.lock = threading.RLock()
         self.slot = threading.Condition(self.lock)
