@@ -9,11 +9,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from sktorch.engine.products import PRODUCTS, product
 
 
-def matrices(n_rows, n_terms, n_columns, dtype=torch.float32, n_members=()):
+def matrices(n_rows, n_terms, n_columns, dtype=torch.float32):
     """Return what is added, and two matrices to be multiplied."""
     draw = partial(torch.randn, dtype=dtype, generator=torch.Generator().manual_seed(0))
-    added, a = draw(*n_members, n_rows, n_columns), draw(*n_members, n_rows, n_terms)
-    return added, a, draw(*n_members, n_columns, n_terms).mT
+    return draw(n_rows, n_columns), draw(n_rows, n_terms), draw(n_columns, n_terms).mT
 
 
 # Matrices, and whether their product is a small one.
@@ -34,8 +33,8 @@ CASES = {
 }
 
 
-def added_last(function):
-    """Return a product to which something is added, of a row for all."""
+def with_one_row(function):
+    """Return a product to which the same is added in each row."""
     return lambda added, a, b: function(added[..., :1, :], a, b)
 
 
@@ -43,10 +42,10 @@ FUNCTIONS = {
     "mm": (lambda _, a, b: torch.mm(a, b), ()),
     "addmm": (torch.addmm, ()),
     "addmm, transposed": (lambda c, a, b: torch.addmm(c.mT, b.mT, a.mT), ()),
-    "addmm of a row": (added_last(torch.addmm), ()),
+    "addmm of a row": (with_one_row(torch.addmm), ()),
     "bmm": (lambda _, a, b: torch.bmm(a, b), (3,)),
     "baddbmm": (torch.baddbmm, (3,)),
-    "baddbmm of a row": (added_last(torch.baddbmm), (3,)),
+    "baddbmm of a row": (with_one_row(torch.baddbmm), (3,)),
 }
 
 

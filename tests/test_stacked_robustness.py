@@ -34,6 +34,7 @@ from stacking import (
 from sktorch.callbacks import Callback
 from sktorch.engine import kept_threads
 from sktorch.exceptions import FitDivergedError
+from sktorch.interop import meeting
 
 X, y = make_rows(64)
 N_JOBS = [None, 1, 2, 3, -1]
@@ -582,6 +583,22 @@ def test_the_number_of_threads_stays_what_it_was(sizes):
                 assert pool.submit(torch.get_num_threads).result() == n_threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_where_the_thread_that_trains_cannot_be_started_the_call_ends(monkeypatch):
+    def start(*given):
+        raise RuntimeError("can't start new thread")
+
+    def run():
+        with stacked():
+            return Parallel()(delayed(cheap(lr=lr).fit)(X, y) for lr in (0.01, 0.1))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(meeting, "in_thread", start)
+        with pytest.raises(RuntimeError, match="new thread"):
+            in_time(run)
+    assert len(in_time(run)) == 2
+    assert threads_of_ours() == 0
 
 
 def test_no_thread_of_a_failed_call_stays():

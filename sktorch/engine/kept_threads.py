@@ -9,6 +9,7 @@ import os
 import threading
 from collections import defaultdict, deque
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -61,7 +62,7 @@ def in_thread(function, name, n_threads):
 
 
 def each_in_threads(function, items, most_at_once, name):
-    """Call a function with each of a list, several at a time; raise what the first call raised.
+    """Call a function with each of a list, several at a time; raise what one of them raised.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def each_in_threads(function, items, most_at_once, name):
     finally:
         wait(ends)
     while ends:
-        ends.pop(0).result()
+        ends.pop().result()
 
 
 def _call_with_each(function, left, end):
@@ -107,7 +108,9 @@ def _drop(left):
 def _serve(queue, kind):
     """Call the functions that come, each in a context of its own."""
     _, n_threads = kind
-    set_threads(n_threads)
+    with suppress(RuntimeError):
+        # Where the system gives no more threads; somebody waits for this one.
+        set_threads(n_threads)
     fresh = _settings()
     while (function := _next(queue, kind)) is not None:
         Context().run(function)

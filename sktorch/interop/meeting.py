@@ -183,8 +183,8 @@ class Meeting:
 
     def _lead_if_quiet(self):
         if self.guests and not self.is_training and self._is_quiet():
-            self.is_training = True
             in_thread(self._lead, "sktorch-train", self.n_threads)
+            self.is_training = True
 
     def _lead(self):
         """Train all who wait, in a thread of its own."""

@@ -86,9 +86,9 @@ class Pool:
             and self.alive < min(self.most_alive, meeting.most_alive)
             and meeting.soon_busy() < meeting.room.n_busy
         ):
+            in_thread(self._run, "sktorch-task", n_threads=1)
             self.alive += 1
             self.starting += 1
-            in_thread(self._run, "sktorch-task", n_threads=1)
 
     def _run(self):
         """Run tasks while there are any."""
