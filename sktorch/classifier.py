@@ -234,7 +234,18 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
         """
         if y is None and is_dataset(X):
             return self._held_score(X, sample_weight, accuracy_score)
+        if sample_weight is None and self._is_of_classes(y):
+            y_pred = self.predict(X)
+            if y_pred.shape == y.shape:
+                # What accuracy_score makes of these, without all its looks at what they might be.
+                return float(np.mean(y_pred == y))
         return super().score(X, y, sample_weight)
+
+    def _is_of_classes(self, y):
+        """Whether y is an array of labels, one a sample, of the kind of ``classes_``."""
+        is_plain = type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biuU"
+        classes = getattr(self, "classes_", None)
+        return is_plain and type(classes) is np.ndarray and classes.dtype.kind == y.dtype.kind
 
     @available_if(_gives_probabilities)
     def predict_proba(self, X):

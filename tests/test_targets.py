@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.datasets import make_multilabel_classification
+from sklearn.datasets import make_classification, make_multilabel_classification
+from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import StandardScaler
 
 from sktorch import TorchClassifier, TorchRegressor
@@ -97,3 +98,25 @@ def test_balanced_class_weights_are_weights_of_the_samples(breast_cancer):
     c = TorchClassifier(class_weight={0: balanced[-1], 1: balanced[0]}, **settings).fit(X, y)
     assert np.array_equal(a.predict_proba(X), b.predict_proba(X))
     np.testing.assert_allclose(a.predict_proba(X), c.predict_proba(X), rtol=1e-12)
+
+
+# scikit-learn's accuracy takes no objects but strings.
+@pytest.mark.parametrize("kind", [kind for kind in LABELS if kind != "objects of int"])
+@pytest.mark.parametrize("form", [np.asarray, list])
+def test_score_is_the_accuracy_of_predict(kind, form):
+    X, y = make_classification(60, random_state=0)
+    y = form(LABELS[kind][y])
+    clf = TorchClassifier(max_epochs=3, random_state=0).fit(X, y)
+    score = clf.score(X[:31], y[:31])
+    assert score == accuracy_score(y[:31], clf.predict(X[:31]))
+    assert 0 < score < 1
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        clf.score(X, y[:31])
+
+
+def test_scores_of_several_labels_are_those_of_whole_rows():
+    X, Y = make_multilabel_classification(40, n_classes=3, random_state=0)
+    clf = TorchClassifier(max_epochs=5, random_state=0).fit(X, Y)
+    assert clf.score(X, Y) == accuracy_score(Y, clf.predict(X))
+    with pytest.raises(ValueError, match="mix of"):
+        clf.score(X, Y[:, 0])

@@ -1,9 +1,11 @@
 """From settings and rows to a fit that is ready to run."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 
+from sktorch.copying import duplicate
 from sktorch.data.batches import copied
 from sktorch.engine.average import WeightAverage
 from sktorch.engine.device import resolve_device
@@ -23,9 +25,11 @@ from sktorch.engine.probe import (
     forward_or_explain,
     probe_net,
     probe_training,
+    warn_of_standstill,
 )
 from sktorch.engine.randomness import RandomStream
 from sktorch.engine.state import FitState
+from sktorch.engine.trials import is_small, net_key, remembered, trial_key
 from sktorch.fields import caller
 from sktorch.losses import find_loss
 from sktorch.nets import has_sparse_gradients, lies_on
@@ -79,7 +83,7 @@ def build(
         What the net takes and gives.
     """
     device = resolve_device(settings.device) if ranks is None else ranks.device
-    net, objective, signature = learner(settings, train, valid, target, seeds, device, earlier)
+    net, objective, signature, key = learner(settings, train, valid, target, seeds, device, earlier)
     frozen = any(getattr(callback, "unfreezes", False) for callback in callbacks)
     groups = parameter_groups(
         net,
@@ -92,7 +96,8 @@ def build(
     train, valid = sources(settings, train, valid, net, signature, device, order, seeds, ranks)
     # Each process drops other units.
     stream = RandomStream(seeds.dropout + (0 if ranks is None else ranks.index), device)
-    trial = try_out(net, objective, train, valid, stream)
+    find_key = partial(trial_key, key, net, settings, seeds)
+    trial = try_out(net, objective, train, valid, stream, find_key)
     optimizer = build_optimizer(
         settings.optimizer,
         settings.arguments("optimizer"),
@@ -143,7 +148,7 @@ def build(
 
 
 def learner(settings, train, valid, target, seeds, device, earlier):
-    """Return the net, its objective and its signature, after a forward on a few rows."""
+    """Return the net, its objective, its signature, and what is known of how it begins."""
     loss = find_loss(settings.loss, classification=target.classifies)
     check_values(settings, loss, target, train, valid)
     net, trained = earlier or (None, None)
@@ -151,15 +156,21 @@ def learner(settings, train, valid, target, seeds, device, earlier):
     # What lies in memory draws no random numbers.
     with nullcontext() if train.X.elsewhere is None else reading:
         x, _, _ = train.X.head(PROBE_ROWS)
+    n_outputs = target.n_outputs(loss)
+    key = None if earlier else net_key(settings, x, n_outputs, loss, seeds, device)
+
+    def begin():
+        new = new_net(settings, x, n_outputs, device, loss) if net is None else net
+        if not lies_on(new, device):
+            new.to(device)
+        return probe_net(new, x, device)
+
     # Lazy layers draw their weights in the probe, and a loss may have weights too.
     with RandomStream(seeds.weights, device):
-        if net is None:
-            net = new_net(settings, x, target.n_outputs(loss), device, loss)
-        if not lies_on(net, device):
-            net.to(device)
-        input_dtype, y_pred = probe_net(net, x, device)
-        objective = new_objective(settings, loss, train, target, y_pred, trained)
-    return net, objective, new_signature(settings, loss, target, x, input_dtype, y_pred)
+        probe = remembered(key, begin, is_kept=lambda probe: is_small(probe.net))
+        net = probe.net if key is None else duplicate(probe.net)
+        objective = new_objective(settings, loss, train, target, probe.y_pred, trained)
+    return net, objective, new_signature(settings, loss, target, x, probe), key
 
 
 def sources(settings, train, valid, net, signature, device, order, seeds, ranks):
@@ -185,11 +196,16 @@ def sources(settings, train, valid, net, signature, device, order, seeds, ranks)
     return batches, valid
 
 
-def try_out(net, objective, train, valid, stream):
+def try_out(net, objective, train, valid, stream, find_key):
     """Compute the loss once in training mode, and once as in validation; see ``Trial``."""
-    trial = probe_training(net, objective, train.head(PROBE_ROWS), stream)
-    if trial.writes:
-        trial = trial._replace(rows=train.head(PROBE_ROWS))
+    rows = train.head(PROBE_ROWS)
+
+    def find():
+        return probe_training(net, objective, rows, stream)
+
+    trial = remembered(find_key(rows), find)
+    warn_of_standstill(trial)
+    trial = trial._replace(rows=train.head(PROBE_ROWS) if trial.writes else rows)
     train.copies = trial.writes
     if valid is not None:
         valid.copies = trial.writes

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from sktorch.engine.precision import PRECISIONS, Full
-from sktorch.engine.probe import looks_like
 from sktorch.fields import each
 from sktorch.losses import find_loss
 from sktorch.nets import build_net, float_dtype, is_built_in
@@ -97,16 +96,16 @@ def rebuild_objective(settings, target, trained):
     return build_objective(trained, {}, loss)
 
 
-def new_signature(settings, loss, target, x, input_dtype, y_pred):
+def new_signature(settings, loss, target, x, probe):
     """Return what the net takes and gives, or refuse the net."""
-    shape = tuple(y_pred.shape[1:])
+    shape = tuple(probe.y_pred.shape[1:])
     width = math.prod(shape)
     layout = target.layout(width, loss)
-    meaning = _meaning(settings, loss, y_pred)
+    meaning = _meaning(settings, loss, probe)
     if loss.outputs_per_target > 1:
         shape = (width // loss.outputs_per_target,)
     return Signature(
-        input_dtype,
+        probe.input_dtype,
         width,
         layout,
         meaning,
@@ -115,9 +114,9 @@ def new_signature(settings, loss, target, x, input_dtype, y_pred):
     )
 
 
-def _meaning(settings, loss, y_pred):
+def _meaning(settings, loss, probe):
     """Return what the net's output means: what the loss says, or what it looks like."""
-    seen = looks_like(y_pred)
+    y_pred, seen = probe.y_pred, probe.looks
     name = describe(settings.loss)
     if loss.meaning == "log_probabilities" and seen != loss.meaning:
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from sktorch.backward import gradients_of
 from sktorch.data.batches import Batch
@@ -20,12 +21,14 @@ from sktorch.specs import user_level
 
 __all__ = [
     "PROBE_ROWS",
+    "Probe",
     "Trial",
     "check_loss",
     "forward_or_explain",
     "looks_like",
     "probe_net",
     "probe_training",
+    "warn_of_standstill",
 ]
 
 PROBE_ROWS = 8
@@ -56,8 +59,30 @@ def _samples(x):
     return ", ".join(words)
 
 
+class Probe(NamedTuple):
+    """What one forward in eval mode told.
+
+    Parameters
+    ----------
+    net : nn.Module
+    input_dtype : torch.dtype, or a dict or tuple of them
+        What the net takes X in: int64 where it begins with an embedding, or where X holds integers
+        and its forward takes nothing else; the dtype of its parameters otherwise. Of several
+        inputs those of integers stay integers, wherever the forward takes them so.
+    y_pred : Tensor of shape (n_probe,) or (n_probe, n_outputs)
+        Without gradients.
+    looks : {"probabilities", "log_probabilities", "logits"}
+        What the predictions look like; see ``looks_like``.
+    """
+
+    net: nn.Module
+    input_dtype: torch.dtype
+    y_pred: torch.Tensor
+    looks: str
+
+
 def probe_net(net, x, device):
-    """Run ``net`` on a few rows, in eval mode.
+    """Run ``net`` on a few rows, in eval mode; return a ``Probe``.
 
     Parameters
     ----------
@@ -68,11 +93,7 @@ def probe_net(net, x, device):
 
     Returns
     -------
-    input_dtype : torch.dtype, or a dict or tuple of them
-        What the net takes X in: int64 where it begins with an embedding, or where X holds integers
-        and its forward takes nothing else; the dtype of its parameters otherwise. Of several
-        inputs those of integers stay integers, wherever the forward takes them so.
-    y_pred : Tensor of shape (n_probe,) or (n_probe, n_outputs)
+    probe : Probe
 
     Raises
     ------
@@ -107,7 +128,7 @@ def probe_net(net, x, device):
             f"net gives shape {tuple(one.shape)} for one sample and {tuple(y_pred.shape)} for "
             f"{n_rows}: it drops the axis of samples. Name the axis to drop, as in squeeze(1)."
         )
-    return dtypes, y_pred
+    return Probe(net, dtypes, y_pred.detach(), looks_like(y_pred))
 
 
 def _candidates(net, x):
@@ -202,7 +223,7 @@ class Trial(NamedTuple):
 
     Parameters
     ----------
-    rows : Batch
+    rows : Batch or None
         What it was computed on.
     is_random : bool
         Whether it drew random numbers. It is asked of the forward itself, since dropout need not
@@ -211,12 +232,15 @@ class Trial(NamedTuple):
         Whether the net or the loss wrote to what it was given.
     loss : float
         What it was.
+    moves : bool
+        Whether any parameter has a gradient other than zero.
     """
 
-    rows: Batch
+    rows: Batch | None
     is_random: bool
     writes: bool
     loss: float
+    moves: bool
 
 
 def probe_training(net, objective, batch, stream):
@@ -246,7 +270,7 @@ def probe_training(net, objective, batch, stream):
         y_pred = forward_or_explain(net, batch.x)
         check_output(net, y_pred, len(batch.y), "in training mode")
         loss = check_loss(objective, y_pred, batch)
-        check_gradients(loss, modules)
+        moves = check_gradients(loss, modules)
     after, stream.states = stream.states, before
     with torch.no_grad():
         for buffer, value in zip(buffers, kept, strict=True):
@@ -256,11 +280,12 @@ def probe_training(net, objective, batch, stream):
         is_random=any(not torch.equal(a, b) for a, b in zip(after, before, strict=True)),
         writes=[tensor._version for tensor in given] != versions,
         loss=loss.item(),
+        moves=moves,
     )
 
 
 def check_gradients(loss, modules):
-    """Refuse a net that cannot be differentiated; warn of one that cannot learn."""
+    """Refuse a net that cannot be differentiated; return whether any gradient is not zero."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     try:
         gradients = gradients_of(loss, parameters)
@@ -271,10 +296,16 @@ def check_gradients(loss, modules):
             f"net: the backward of {type(modules[0]).__name__} failed: {type(error).__name__}: "
             f"{error} Check that its forward changes nothing in place that it still needs."
         ) from error
-    moves = any(
-        (g.coalesce().values() if g.is_sparse else g).any() for g in gradients if g is not None
+    return any(
+        bool((g.coalesce().values() if g.is_sparse else g).any())
+        for g in gradients
+        if g is not None
     )
-    if not moves and loss != 0:
+
+
+def warn_of_standstill(trial):
+    """Warn of a net that cannot learn."""
+    if not trial.moves and trial.loss != 0:
         warnings.warn(
             "net: no parameter has a gradient other than zero on the first rows, so that nothing "
             "will be learned. Check for activations that are zero for all of X (ReLU after large "

@@ -1,0 +1,127 @@
+"""Fits that begin alike share what was found by trying their net, and nothing else."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_classification
+
+from sktorch import TorchClassifier, TorchRegressor
+from sktorch.engine import trials
+
+
+@pytest.fixture(autouse=True)
+def nothing_known():
+    trials._known.clear()
+
+
+def data(seed=0):
+    X, y = make_classification(200, 8, random_state=seed)
+    return X.astype("float32"), y
+
+
+def weights(est):
+    return [parameter.detach().numpy().copy() for parameter in est.net_.parameters()]
+
+
+SETTINGS = {
+    "plain": {},
+    "dropout": {"net__dropout": 0.3},
+    "half": {"dtype": "bfloat16"},
+    "weights": {"class_weight": "balanced"},
+    "focal": {"loss": "focal", "loss__gamma": 1.5},
+    "probabilities": {"loss": "bce_probability"},
+    "trained loss": {"loss": "adaptive_log_softmax", "loss__cutoffs": [1]},
+    "metrics": {"metrics": ["accuracy"]},
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*float16")
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_fit_ends_with_the_same_bits_whether_its_beginning_is_known_or_not(name):
+    settings = {"random_state": 0, "max_epochs": 4, "batch_size": 32, **SETTINGS[name]}
+    X, y = data()
+    if name == "trained loss":
+        y = y + (np.arange(len(y)) % 3 == 0)
+    first = TorchClassifier(**settings).fit(X, y)
+    assert bool(trials._known) == (name != "trained loss")
+    again = TorchClassifier(**settings).fit(X, y)
+    for a, b in zip(first.net_.parameters(), again.net_.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert first.history_["train_loss"].equals(again.history_["train_loss"])
+
+
+def test_a_fit_does_not_change_what_another_begins_with():
+    X, y = data()
+    clf = TorchClassifier(random_state=0, max_epochs=1)
+    begins = weights(clf.set_params(lr=0.0).fit(X, y))
+    clf.set_params(lr=0.1).fit(X, y)
+    for before, after in zip(begins, weights(clf.set_params(lr=0.0).fit(X, y)), strict=True):
+        assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("random_state", 1),
+        ("net__hidden_layer_sizes", (7,)),
+        ("net__activation", "tanh"),
+        ("dtype", "float64"),
+    ],
+)
+def test_what_differs_begins_otherwise(name, value):
+    X, y = data()
+    clf = TorchClassifier(random_state=0, max_epochs=1, lr=0.0)
+    one = clf.fit(X, y).decision_function(X)
+    other = clf.set_params(**{name: value}).fit(X, y).decision_function(X)
+    trials._known.clear()
+    assert not np.array_equal(one, other)
+    assert np.array_equal(other, clf.fit(X, y).decision_function(X))
+
+
+def test_a_net_that_cannot_learn_is_warned_about_each_time():
+    X = np.zeros((50, 3), dtype="float32")
+    X[:, 0] = -1e4
+    reg = TorchRegressor(
+        random_state=0, max_epochs=1, net__hidden_layer_sizes=(1, 1), target_scaling=None
+    )
+    y = np.full(50, 3.0)
+    told = []
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            reg.fit(X, y)
+        told.append([str(each.message) for each in caught])
+    assert told[0] == told[1]
+
+
+def test_nets_of_the_user_are_built_and_tried_for_each_fit():
+    built = []
+
+    def net(n_features_in, n_outputs):
+        built.append(1)
+        return torch.nn.Linear(n_features_in, n_outputs)
+
+    X, y = data()
+    for _ in range(3):
+        TorchClassifier(net, random_state=0, max_epochs=1).fit(X, y)
+    assert len(built) == 3
+    assert not trials._known
+
+
+def test_without_a_seed_no_two_fits_begin_alike():
+    X, y = data()
+    clf = TorchClassifier(max_epochs=1, lr=0.0)
+    assert not np.array_equal(weights(clf.fit(X, y))[0], weights(clf.fit(X, y))[0])
+    assert not trials._known
+
+
+def test_what_is_remembered_is_bounded():
+    X, y = data()
+    for seed in range(trials._MOST_KNOWN):
+        TorchClassifier(random_state=seed, max_epochs=1).fit(X, y)
+    assert len(trials._known) == trials._MOST_KNOWN
+    trials._known.clear()
+    TorchClassifier(random_state=0, max_epochs=1, net__hidden_layer_sizes=(2**16,)).fit(X, y)
+    assert not trials._known
