@@ -63,12 +63,23 @@ class CompiledStep:
         """Whether it still computes with what the fit holds; a callback may have changed that."""
         return self.holding.lasts(state)
 
+    @staticmethod
+    def _is_watched(state):
+        """Whether what is done between steps may change the numbers of the next."""
+        hooks = state.hooks
+        return state.after_update or hooks["on_batch_begin"] or hooks["on_batch_end"]
+
+    def begin_epoch(self):
+        """Take over what schedules and callbacks have changed since the last epoch."""
+        self.numbers.refresh()
+
     def __call__(self, state, batches):
         """Update the net once; see ``train_step``."""
         batch = batches[0]
         if len(batches) > 1 or batch.x.shape != self.shape:
             return train_step(state, batches)
-        self.numbers.refresh()
+        if self._is_watched(state):
+            self.numbers.refresh()
         with state.randomness:
             loss, y_pred = self.step(tensors_of(batch))
         for after in state.after_update:

@@ -274,7 +274,8 @@ def compile_graph(graph, inputs):
     """Return a function of a list of tensors, compiled by torch's inductor.
 
     Its entry is called without the wrappers of ``torch.compile``, whose guards cost as much at
-    each call as the step of a small net.
+    each call as the step of a small net, and on a CPU without those of inductor, which look for
+    kernels of a GPU that are still being tuned.
     """
     from torch._guards import TracingContext, tracing
     from torch._inductor import config
@@ -293,11 +294,12 @@ def compile_graph(graph, inputs):
     with config.patch(options), tracing(TracingContext(mode)):
         try:
             # In C++ alone threads do not wait for each other to leave the interpreter.
-            return compile_fx_inner(graph, fakes, cpp_wrapper=on_cpu)
+            compiled = compile_fx_inner(graph, fakes, cpp_wrapper=on_cpu)
         except Exception:
             if not on_cpu:
                 raise
-        return compile_fx_inner(graph, fakes)
+            compiled = compile_fx_inner(graph, fakes)
+    return (on_cpu and compiled.current_callable) or compiled
 
 
 def _is_recordable(graph):

@@ -34,8 +34,11 @@ def plan_step(state):
     "auto" takes a program that is there already, and decides on a new one after the first epoch,
     when it knows what a plain step costs.
     """
-    if isinstance(state.step, CompiledStep) and not state.step.serves(state):
-        state.step = train_step
+    if isinstance(state.step, CompiledStep):
+        if state.step.serves(state):
+            state.step.begin_epoch()
+        else:
+            state.step = train_step
     if not state.compile:
         return
     asked, begins = state.compile, not state.history.rows
