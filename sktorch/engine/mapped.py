@@ -63,30 +63,31 @@ class MappedStep(FunctionalStep):
             slots=[[_joined(tensors)] for tensors in zip(*slots, strict=True)],
         ).flat()
 
-    def place(self, held, tensors, index):
-        """Let what a fit holds be views of the tensors of a stack."""
-        for own, view in zip(held.flat(), self._views(tensors, index), strict=True):
-            own.data = view
-
-    def set_free(self, held, tensors, index):
-        """Let what a fit holds be copies, where it still is views."""
-        for own, view in zip(held.flat(), self._views(tensors, index), strict=True):
-            if own.data_ptr() == view.data_ptr():
-                own.data = view.clone()
-
-    def _views(self, tensors, index):
-        """Return the tensors of a member, in the order of ``held_by``."""
-        held = self.sort([tensor[index] for tensor in tensors])
-        return Held(
+    def members(self, tensors):
+        """Return the tensors of each member, views of a stack's, in the order of ``held_by``."""
+        held = self.sort(tensors)
+        parts = Held(
             parameters=self._split(held.parameters[0]),
             buffers=held.buffers,
             fixed=held.fixed,
-            counts=[count for counts in held.counts for count in counts.unbind()],
+            counts=[count for counts in held.counts for count in counts.unbind(1)],
             slots=[self._split(block) for (block,) in held.slots],
-        ).flat()
+        )
+        return [*zip(*(part.unbind() for part in parts.flat()), strict=True)]
+
+    def place(self, held, views):
+        """Let what a fit holds be views of the tensors of a stack."""
+        for own, view in zip(held.flat(), views, strict=True):
+            own.data = view
+
+    def set_free(self, held, views):
+        """Let what a fit holds be copies, where it still is views."""
+        for own, view in zip(held.flat(), views, strict=True):
+            if own.data_ptr() == view.data_ptr():
+                own.data = view.clone()
 
     def _split(self, block):
-        """Return the parameters that a block holds, of one member or of all."""
+        """Return the parameters that a block holds, for all members."""
         parts = zip(block.split(self.sizes, -1), self.shapes, strict=True)
         return [part.view(*block.shape[:-1], *shape) for part, shape in parts]
 

@@ -67,11 +67,12 @@ class Stack:
         self.members = list(self.lanes)
         # What these hold in place of the stack's is to stay, until they leave.
         self.holdings = {id(state): self.holdings[id(state)] for state in self.departing()}
-        for index, state in enumerate(self.lanes):
+        self.views = self.step.members(self.tensors)
+        for state, views in zip(self.lanes, self.views, strict=True):
             if id(state) in self.holdings:
                 continue
             held = self.held[id(state)]
-            self.step.place(held, self.tensors, index)
+            self.step.place(held, views)
             if _is_watched(state):
                 self.holdings[id(state)] = Holding(state, held.flat())
         self.numbers = LiveNumbers(self.step, self.lanes)
@@ -84,8 +85,11 @@ class Stack:
         left = {*map(id, leaving)}
         for index, state in enumerate(self.lanes):
             if id(state) in left:
-                # As it is now: what a callback has put there may be the stack's memory again.
-                self.step.set_free(self.step.held_by(state), self.tensors, index)
+                held = self.held[id(state)]
+                if _is_watched(state):
+                    # As it is now: what a callback has put there may be the stack's memory again.
+                    held = self.step.held_by(state)
+                self.step.set_free(held, self.views[index])
                 self.lanes[index] = _shadow(state)
         self.members = [state for state in self.members if id(state) not in left]
         # A program is for as many lanes as it was compiled for.

@@ -188,9 +188,8 @@ class FitState:
 
     def progress(self):
         """Return what ``resume`` needs beside the weights and the history."""
-        states = self.optimizer.state_dict()["state"]
         return {
-            "optimizer": {self.names[index]: state for index, state in states.items()},
+            "optimizer": self._optimizer_states(),
             "order": self.order.get_state(),
             "dropout": self.stream.states,
             "scheduler": None if self.scheduler is None else _plain_state(self.scheduler),
@@ -199,6 +198,13 @@ class FitState:
             "unaveraged": None if self.average is None else self.average.others,
             "precision": self.precision.state_dict(),
         }
+
+    def _optimizer_states(self):
+        """Return what the optimizer keeps for each parameter that it has moved, by its name."""
+        if not self.optimizer.state:
+            return {}
+        states = self.optimizer.state_dict()["state"]
+        return {self.names[index]: state for index, state in states.items()}
 
     def snapshot(self):
         """Return all that decides how the fit goes on, as plain values."""
