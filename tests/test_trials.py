@@ -9,6 +9,7 @@ from sklearn.datasets import make_classification
 
 from sktorch import TorchClassifier, TorchRegressor
 from sktorch.engine import trials
+from sktorch.nets import ACTIVATIONS
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +109,27 @@ def test_nets_of_the_user_are_built_and_tried_for_each_fit():
         TorchClassifier(net, random_state=0, max_epochs=1).fit(X, y)
     assert len(built) == 3
     assert not trials._known
+
+
+def test_a_name_that_stands_for_something_else_now_is_built_anew(monkeypatch):
+    X, y = data()
+    clf = TorchClassifier(random_state=0, max_epochs=1, net__activation="relu").fit(X, y)
+    assert isinstance(clf.net_[1], torch.nn.ReLU)
+
+    class Counting(torch.nn.Tanh):
+        calls = 0
+
+        def forward(self, x):
+            Counting.calls += 1
+            return super().forward(x)
+
+    monkeypatch.setitem(ACTIVATIONS, "relu", Counting)
+    seen = []
+    for _ in range(2):
+        Counting.calls = 0
+        assert isinstance(clf.fit(X, y).net_[1], Counting)
+        seen.append(Counting.calls)
+    assert seen[0] == seen[1] > 0
 
 
 def test_without_a_seed_no_two_fits_begin_alike():

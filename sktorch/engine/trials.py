@@ -4,6 +4,7 @@ The candidates of a search begin with the same weights and, fold by fold, with t
 build their net and to try it takes longer than many of them train.
 """
 
+import os
 import threading
 from collections import OrderedDict
 from numbers import Integral
@@ -12,9 +13,9 @@ import numpy as np
 import torch
 
 from sktorch.engine.structure import structure
-from sktorch.nets import is_built_in
+from sktorch.nets import ACTIVATIONS, NETS, is_built_in
 
-__all__ = ["is_small", "net_key", "remembered", "trial_key"]
+__all__ = ["is_known_through", "net_key", "remembered", "trial_key"]
 
 # What is remembered, and how large a net may be for that.
 _MOST_KNOWN = 64
@@ -66,23 +67,29 @@ def net_key(settings, x, n_outputs, loss, seeds, device):
         return None
     return (
         (settings.net, structure(settings.arguments("net")), n_outputs, loss.meaning),
-        (settings.dtype, settings.precision is None, device, torch.get_default_dtype()),
+        # What the names stand for, which users may change.
+        (*NETS.items(), *ACTIVATIONS.items()),
+        (settings.dtype, settings.precision is None, device),
+        (torch.get_default_dtype(), torch.get_default_device()),
         seeds.weights,
         _numbers(x),
     )
 
 
-def is_small(net):
-    """Whether a net may be remembered."""
-    return sum(parameter.nbytes for parameter in net.parameters()) <= _MOST_BYTES
+def is_known_through(net):
+    """Whether all is known of what a net does, and it is small enough to be remembered."""
+    return sum(parameter.nbytes for parameter in net.parameters()) <= _MOST_BYTES and all(
+        type(module).__module__.startswith(("torch.nn.modules.", "sktorch."))
+        for module in net.modules()
+    )
 
 
-def trial_key(key, net, settings, seeds, batch):
+def trial_key(key, net, objective, seeds, batch):
     """Return what decides how the trial of a net that began by ``key`` ends, or None."""
-    if key is None or not is_small(net):
+    if key is None or not is_known_through(net):
         return None
     parts = [None if part is None else _numbers(part) for part in (batch.x, batch.y, batch.weight)]
-    loss = settings.loss, structure(settings.arguments("loss"))
+    loss = structure(objective.key), tuple(objective.numbers.items())
     return key, loss, *parts, seeds.dropout
 
 
@@ -92,3 +99,13 @@ def _numbers(part):
     if isinstance(part, torch.Tensor):
         array = part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     return str(part.dtype), tuple(part.shape), array.tobytes()
+
+
+def _forget():
+    """Leave the lock, which somebody may hold, to the process that this one was forked from."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
