@@ -77,9 +77,14 @@ class FitSettings(ParametrizedEstimator):
 
     def _validate_params(self):
         """Check the parameters; True and False are no numbers, though Python says they are."""
-        for name in self._parameter_constraints:
-            value = getattr(self, name)
-            if isinstance(value, str | int | float | None):
+        names = tuple(self._parameter_constraints)
+        values = [getattr(self, name) for name in names]
+        known = [isinstance(value, str | int | float | None) for value in values]
+        if all(known):
+            _check_all_known(type(self), names, (*map(type, values),), (*values,))
+            return
+        for name, value, is_known in zip(names, values, known, strict=True):
+            if is_known:
                 _check_known(type(self), name, type(value), value)
             else:
                 _check_parameter(type(self), name, value)
@@ -184,6 +189,13 @@ def _check_parameter(cls, name, value):
 def _check_known(cls, name, kind, value):
     """Check a value that cannot change, which takes as long as a step, once."""
     _check_parameter(cls, name, value)
+
+
+@functools.lru_cache(maxsize=256)
+def _check_all_known(cls, names, kinds, values):
+    """Do the same for all values of an estimator, most of which are those of others."""
+    for name, kind, value in zip(names, kinds, values, strict=True):
+        _check_known(cls, name, kind, value)
 
 
 class _ClonedNet:

@@ -30,7 +30,8 @@ SETTINGS = [
     torch.is_inference_mode_enabled,
     partial(torch.is_autocast_enabled, "cpu"),
     partial(torch.is_autocast_enabled, "cuda"),
-    torch.get_default_device,
+    # As torch.get_default_device, in a third of its time.
+    lambda: torch.empty(0).device,
     lambda: torch.cuda.current_device() if torch.cuda.is_initialized() else None,
 ]
 

@@ -21,6 +21,8 @@ LENDING = threading.RLock()
 def _global_generators(device):
     """Torch's generators that work on ``device`` may draw from."""
     generators = [torch.default_generator]
+    if device.type == "cpu":
+        return generators
     backend = getattr(torch, device.type, None)
     if hasattr(backend, "default_generators"):
         backend.init()

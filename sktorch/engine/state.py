@@ -201,8 +201,10 @@ class FitState:
 
     def _optimizer_states(self):
         """Return what the optimizer keeps for each parameter that it has moved, by its name."""
-        if not self.optimizer.state:
-            return {}
+        if _keeps_states_plainly(self.optimizer):
+            known = self.optimizer.state
+            pairs = zip(self.names, self.parameters, strict=True)
+            return {name: known[p] for name, p in pairs if p in known}
         states = self.optimizer.state_dict()["state"]
         return {self.names[index]: state for index, state in states.items()}
 
@@ -271,6 +273,13 @@ class FitState:
     def _copy(into, source):
         for a, b in zip(into, source, strict=True):
             a.copy_(b)
+
+
+def _keeps_states_plainly(optimizer):
+    """Whether ``state_dict`` of an optimizer tells of the states what it holds, and no more."""
+    hooks = ("_optimizer_state_dict_pre_hooks", "_optimizer_state_dict_post_hooks")
+    hooked = any(getattr(optimizer, name, True) for name in hooks)
+    return not hooked and type(optimizer).state_dict is torch.optim.Optimizer.state_dict
 
 
 # What schedules change in a group of parameters.

@@ -70,7 +70,8 @@ def net_key(settings, x, n_outputs, loss, seeds, device):
         # What the names stand for, which users may change.
         (*NETS.items(), *ACTIVATIONS.items()),
         (settings.dtype, settings.precision is None, device),
-        (torch.get_default_dtype(), torch.get_default_device()),
+        # What is made where nothing is said.
+        (torch.get_default_dtype(), torch.empty(0).device),
         seeds.weights,
         _numbers(x),
     )
