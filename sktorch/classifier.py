@@ -236,7 +236,7 @@ class TorchClassifier(ClassifierMixin, TorchEstimator):
             return self._held_score(X, sample_weight, accuracy_score)
         if sample_weight is None and self._is_of_classes(y):
             y_pred = self.predict(X)
-            if y_pred.shape == y.shape:
+            if isinstance(y_pred, np.ndarray) and y_pred.shape == y.shape:
                 # What accuracy_score makes of these, without all its looks at what they might be.
                 return float(np.mean(y_pred == y))
         return super().score(X, y, sample_weight)

@@ -1,6 +1,7 @@
 """Fits that begin alike share what was found by trying their net, and nothing else."""
 
 import warnings
+from collections import UserList
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from sklearn.datasets import make_classification
 
 from sktorch import TorchClassifier, TorchRegressor
 from sktorch.engine import trials
-from sktorch.nets import ACTIVATIONS
+from sktorch.nets import ACTIVATIONS, NETS
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +133,35 @@ def test_a_name_that_stands_for_something_else_now_is_built_anew(monkeypatch):
     assert seen[0] == seen[1] > 0
 
 
+def test_what_a_name_stands_for_may_go_by_something_else(monkeypatch):
+    X, y = data()
+    slope = 0.1
+    monkeypatch.setitem(ACTIVATIONS, "steep", lambda: torch.nn.LeakyReLU(slope))
+    monkeypatch.setitem(
+        NETS,
+        "wide",
+        lambda n_features_in, n_outputs: torch.nn.Sequential(
+            torch.nn.Linear(n_features_in, width),
+            torch.nn.ReLU(),
+            torch.nn.Linear(width, n_outputs),
+        ),
+    )
+    settings = {"random_state": 0, "max_epochs": 1}
+    for slope, width in ((0.1, 3), (0.5, 9)):
+        clf = TorchClassifier(net__activation="steep", **settings).fit(X, y)
+        assert clf.net_[1].negative_slope == slope
+        assert TorchClassifier("wide", **settings).fit(X, y).net_[0].out_features == width
+
+
+def test_arguments_that_have_changed_count_as_they_are_now():
+    X, y = data()
+    for sizes in ([4], UserList([4])):
+        clf = TorchClassifier(random_state=0, max_epochs=1, net__hidden_layer_sizes=sizes)
+        assert len(clf.fit(X, y).net_) == 3
+        sizes.append(8)
+        assert len(clf.fit(X, y).net_) == 5
+
+
 def test_without_a_seed_no_two_fits_begin_alike():
     X, y = data()
     clf = TorchClassifier(max_epochs=1, lr=0.0)
@@ -139,11 +169,12 @@ def test_without_a_seed_no_two_fits_begin_alike():
     assert not trials._known
 
 
-def test_what_is_remembered_is_bounded():
+def test_what_is_remembered_is_bounded(monkeypatch):
     X, y = data()
-    for seed in range(trials._MOST_KNOWN):
+    monkeypatch.setattr(trials, "_MOST_KNOWN", 8)
+    for seed in range(8):
         TorchClassifier(random_state=seed, max_epochs=1).fit(X, y)
-    assert len(trials._known) == trials._MOST_KNOWN
+    assert len(trials._known) == 8
     trials._known.clear()
     TorchClassifier(random_state=0, max_epochs=1, net__hidden_layer_sizes=(2**16,)).fit(X, y)
     assert not trials._known

@@ -29,7 +29,7 @@ from sktorch.engine.probe import (
 )
 from sktorch.engine.randomness import RandomStream
 from sktorch.engine.state import FitState
-from sktorch.engine.trials import is_known_through, net_key, remembered, trial_key
+from sktorch.engine.trials import is_small, net_key, recall, remember, trial_key
 from sktorch.fields import caller
 from sktorch.losses import find_loss
 from sktorch.nets import has_sparse_gradients, lies_on
@@ -96,7 +96,7 @@ def build(
     train, valid = sources(settings, train, valid, net, signature, device, order, seeds, ranks)
     # Each process drops other units.
     stream = RandomStream(seeds.dropout + (0 if ranks is None else ranks.index), device)
-    find_key = partial(trial_key, key, net, objective, seeds)
+    find_key = partial(trial_key, key, objective, seeds)
     trial = try_out(net, objective, train, valid, stream, find_key)
     optimizer = build_optimizer(
         settings.optimizer,
@@ -148,7 +148,10 @@ def build(
 
 
 def learner(settings, train, valid, target, seeds, device, earlier):
-    """Return the net, its objective and signature, and by what others begin like it, or None."""
+    """Return the net, its objective, its signature, and the key of fits that begin alike or None.
+
+    The last two are known after a forward on a few rows.
+    """
     loss = find_loss(settings.loss, classification=target.classifies)
     check_values(settings, loss, target, train, valid)
     net, trained = earlier or (None, None)
@@ -167,7 +170,9 @@ def learner(settings, train, valid, target, seeds, device, earlier):
 
     # Lazy layers draw their weights in the probe, and a loss may have weights too.
     with RandomStream(seeds.weights, device):
-        probe = remembered(key, begin, is_kept=lambda probe: is_known_through(probe.net))
+        probe = recall(key) or begin()
+        key = key if is_small(probe.net) else None
+        remember(key, probe)
         net = probe.net if key is None else duplicate(probe.net)
         objective = new_objective(settings, loss, train, target, probe.y_pred, trained)
     return net, objective, new_signature(settings, loss, target, x, probe), key
@@ -199,11 +204,9 @@ def sources(settings, train, valid, net, signature, device, order, seeds, ranks)
 def try_out(net, objective, train, valid, stream, find_key):
     """Compute the loss once in training mode, and once as in validation; see ``Trial``."""
     rows = train.head(PROBE_ROWS)
-
-    def find():
-        return probe_training(net, objective, rows, stream)._replace(rows=None)
-
-    trial = remembered(find_key(rows), find)
+    key = find_key(rows)
+    trial = recall(key) or probe_training(net, objective, rows, stream)._replace(rows=None)
+    remember(key, trial)
     warn_of_standstill(trial)
     trial = trial._replace(rows=train.head(PROBE_ROWS) if trial.writes else rows)
     train.copies = trial.writes

@@ -292,14 +292,25 @@ def compile_graph(graph, inputs):
     }
     on_cpu = inputs[0].device.type == "cpu"
     with config.patch(options), tracing(TracingContext(mode)):
-        try:
-            # In C++ alone threads do not wait for each other to leave the interpreter.
-            compiled = compile_fx_inner(graph, fakes, cpp_wrapper=on_cpu)
-        except Exception:
-            if not on_cpu:
-                raise
-            compiled = compile_fx_inner(graph, fakes)
-    return (on_cpu and compiled.current_callable) or compiled
+        if on_cpu:
+            try:
+                # In C++ alone threads do not wait for each other to leave the interpreter.
+                return _entry(compile_fx_inner(graph, fakes, cpp_wrapper=True))
+            except Exception:
+                pass
+        return compile_fx_inner(graph, fakes)
+
+
+def _entry(compiled):
+    """Return the function behind what inductor returns, without its looks at each call."""
+    call = compiled.current_callable
+
+    def compute(inputs):
+        return call(inputs)
+
+    # Its end would take apart what the function needs.
+    compute.compiled = compiled
+    return compute
 
 
 def _is_recordable(graph):

@@ -32,7 +32,7 @@ def plan_step(state):
     """Choose the step for the epochs to come.
 
     "auto" takes a program that is there already, and decides on a new one after the first epoch,
-    when it knows what a plain step costs.
+    when it knows what a plain step costs. One that is compiled takes over what has changed since.
     """
     if isinstance(state.step, CompiledStep):
         if state.step.serves(state):

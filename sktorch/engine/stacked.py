@@ -29,7 +29,6 @@ from sktorch.engine.memory import available_bytes, bytes_of, keep_freed_memory
 from sktorch.engine.plan import plan_stack
 from sktorch.engine.stack import Stack
 from sktorch.engine.threads import using_threads
-from sktorch.engine.trials import remembered
 
 __all__ = ["run_together"]
 
@@ -116,11 +115,8 @@ def plan_work(states, n_threads, warn, memory):
 
 
 def _why_alone(kind, state):
-    """Return why fits of a kind are trained one by one, or ""."""
-    known = isinstance(kind, Kind) and not kind.setting
-    key = ("alone", kind, state.train.sizes[0]) if known else None
     try:
-        return remembered(key, lambda: why_alone(kind, state))
+        return why_alone(kind, state)
     except Exception as error:
         return _words(error)
 

@@ -202,9 +202,10 @@ class FitState:
     def _optimizer_states(self):
         """Return what the optimizer keeps for each parameter that it has moved, by its name."""
         if _keeps_states_plainly(self.optimizer):
+            # A callback may have replaced parameters.
+            now = [p for group in self.optimizer.param_groups for p in group["params"]]
             known = self.optimizer.state
-            pairs = zip(self.names, self.parameters, strict=True)
-            return {name: known[p] for name, p in pairs if p in known}
+            return {n: known[p] for n, p in zip(self.names, now, strict=True) if p in known}
         states = self.optimizer.state_dict()["state"]
         return {self.names[index]: state for index, state in states.items()}
 

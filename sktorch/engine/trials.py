@@ -1,9 +1,11 @@
 """What fits that begin alike share: their net as it begins, and what was found by trying it.
 
 The candidates of a search begin with the same weights and, fold by fold, with the same rows. To
-build their net and to try it takes longer than many of them train.
+build their net and to try it takes longer than many of them train. Only what is built in is known
+to begin alike and to do no more than compute: the net ``"mlp"`` with a loss of ours.
 """
 
+import hashlib
 import os
 import threading
 from collections import OrderedDict
@@ -13,93 +15,99 @@ import numpy as np
 import torch
 
 from sktorch.engine.structure import structure
-from sktorch.nets import ACTIVATIONS, NETS, is_built_in
+from sktorch.nets import ACTIVATIONS, MLP, NETS
 
-__all__ = ["is_known_through", "net_key", "remembered", "trial_key"]
+__all__ = ["is_small", "net_key", "recall", "remember", "trial_key"]
 
 # What is remembered, and how large a net may be for that.
-_MOST_KNOWN = 64
-_MOST_BYTES = 2**20
+_MOST_KNOWN = 256
+_MOST_BYTES = 2**18
 
 _known = OrderedDict()
 _lock = threading.Lock()
 
 
-def remembered(key, find, is_kept=lambda found: True):
-    """Return ``find()``, or what it returned when it was last called for an equal key.
+def recall(key):
+    """Return what is remembered by a key, or None; nobody may change it."""
+    with _lock:
+        return _known.get(key)
 
-    Parameters
-    ----------
-    key : hashable or None
-        None to ask anew.
-    find : callable
-        Returns what nobody changes.
-    is_kept : callable, optional
-        Whether to remember what was found.
-    """
-    if key is None:
-        return find()
-    with _lock:
-        if key in _known:
+
+def remember(key, value):
+    """Remember a value, unless its key is None; return it."""
+    if key is not None:
+        with _lock:
+            _known[key] = value
             _known.move_to_end(key)
-            return _known[key]
-    # Two threads may find the same at once, and neither waits for the other.
-    found = find()
-    with _lock:
-        if is_kept(found):
-            _known[key] = found
-        while len(_known) > _MOST_KNOWN:
-            _known.popitem(last=False)
-    return found
+            while len(_known) > _MOST_KNOWN:
+                _known.popitem(last=False)
+    return value
+
+
+def is_small(net):
+    """Whether a net may be remembered."""
+    return sum(parameter.nbytes for parameter in net.parameters()) <= _MOST_BYTES
 
 
 def net_key(settings, x, n_outputs, loss, seeds, device):
     """Return what decides how a net begins and what it gives for ``x``, or None if that is open.
 
-    A net or a loss of the user's may do more than compute, and a loss with weights draws them
-    after the net's; what is built in does not. A seed that is drawn for each fit makes all differ.
+    A loss with weights draws them after the net's, and a seed that is drawn for each fit makes all
+    differ. On a GPU much depends on which is the current one.
     """
-    built_in = is_built_in(settings.net) and isinstance(settings.loss, str)
+    arguments = settings.arguments("net")
+    activation = _activation(arguments.get("activation", "relu"))
+    built_in = isinstance(settings.net, str) and NETS.get(settings.net) is MLP and _is_ours(loss)
+    plain = all(map(_is_plain, arguments.values())) and isinstance(x, np.ndarray | torch.Tensor)
     seeded = isinstance(settings.random_state, Integral)
-    if not (built_in and seeded and isinstance(x, np.ndarray | torch.Tensor)):
-        return None
-    if isinstance(loss.pointwise, type):
+    if not (built_in and activation and plain and seeded and device.type == "cpu"):
         return None
     return (
-        (settings.net, structure(settings.arguments("net")), n_outputs, loss.meaning),
-        # What the names stand for, which users may change.
-        (*NETS.items(), *ACTIVATIONS.items()),
-        (settings.dtype, settings.precision is None, device),
+        (structure(arguments), activation, n_outputs, loss.meaning, seeds.weights),
+        (settings.dtype, settings.precision is None),
         # What is made where nothing is said.
         (torch.get_default_dtype(), torch.empty(0).device),
-        seeds.weights,
         _numbers(x),
     )
 
 
-def is_known_through(net):
-    """Whether all is known of what a net does, and it is small enough to be remembered."""
-    return sum(parameter.nbytes for parameter in net.parameters()) <= _MOST_BYTES and all(
-        type(module).__module__.startswith(("torch.nn.modules.", "sktorch."))
-        for module in net.modules()
-    )
-
-
-def trial_key(key, net, objective, seeds, batch):
+def trial_key(key, objective, seeds, batch):
     """Return what decides how the trial of a net that began by ``key`` ends, or None."""
-    if key is None or not is_known_through(net):
+    if key is None:
         return None
     parts = [None if part is None else _numbers(part) for part in (batch.x, batch.y, batch.weight)]
     loss = structure(objective.key), tuple(objective.numbers.items())
     return key, loss, *parts, seeds.dropout
 
 
+def _is_ours(loss):
+    """Whether a loss is a function of ours, which has no weights."""
+    pointwise = loss.pointwise
+    module = getattr(pointwise, "__module__", None) or ""
+    return module.startswith("sktorch.losses.") and not isinstance(pointwise, type)
+
+
+def _activation(name):
+    """Return torch's class that a name stands for now, or None."""
+    found = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    is_torchs = isinstance(found, type) and found.__module__.startswith("torch.nn.modules.")
+    return found if is_torchs else None
+
+
+def _is_plain(value):
+    """Whether a value is known by what it holds now."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | bool | int | float | np.number)
+
+
 def _numbers(part):
-    """Return the numbers of an array or a tensor, and what they are."""
+    """Return what tells the numbers of an array or a tensor from others."""
     array = part
     if isinstance(part, torch.Tensor):
-        array = part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return str(part.dtype), tuple(part.shape), array.tobytes()
+        plain = part.detach().cpu().resolve_neg().contiguous()
+        array = plain.reshape(-1).view(torch.uint8).numpy()
+    return str(part.dtype), tuple(part.shape), hashlib.blake2b(array.tobytes()).digest()
 
 
 def _forget():
