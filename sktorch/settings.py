@@ -77,14 +77,12 @@ class FitSettings(ParametrizedEstimator):
 
     def _validate_params(self):
         """Check the parameters; True and False are no numbers, though Python says they are."""
-        names = tuple(self._parameter_constraints)
-        values = [getattr(self, name) for name in names]
-        known = [isinstance(value, str | int | float | None) for value in values]
-        if all(known):
-            _check_all_known(type(self), names, (*map(type, values),), (*values,))
+        values = tuple(getattr(self, name) for name in self._parameter_constraints)
+        if all(map(_is_known, values)):
+            _check_all_known(type(self), (*map(type, values),), values)
             return
-        for name, value, is_known in zip(names, values, known, strict=True):
-            if is_known:
+        for name, value in zip(self._parameter_constraints, values, strict=True):
+            if _is_known(value):
                 _check_known(type(self), name, type(value), value)
             else:
                 _check_parameter(type(self), name, value)
@@ -185,6 +183,10 @@ def _check_parameter(cls, name, value):
     validate_parameter_constraints(constraints, {name: value}, caller_name=cls.__name__)
 
 
+def _is_known(value):
+    return isinstance(value, str | int | float | None)
+
+
 @functools.lru_cache(maxsize=1024)
 def _check_known(cls, name, kind, value):
     """Check a value that cannot change, which takes as long as a step, once."""
@@ -192,9 +194,9 @@ def _check_known(cls, name, kind, value):
 
 
 @functools.lru_cache(maxsize=256)
-def _check_all_known(cls, names, kinds, values):
-    """Do the same for all values of an estimator, most of which are those of others."""
-    for name, kind, value in zip(names, kinds, values, strict=True):
+def _check_all_known(cls, kinds, values):
+    """Do the same for all values of an estimator, which are often those of another."""
+    for name, kind, value in zip(cls._parameter_constraints, kinds, values, strict=True):
         _check_known(cls, name, kind, value)
 
 

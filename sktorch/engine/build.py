@@ -1,7 +1,6 @@
 """From settings and rows to a fit that is ready to run."""
 
 from contextlib import nullcontext
-from functools import partial
 
 import torch
 
@@ -96,8 +95,7 @@ def build(
     train, valid = sources(settings, train, valid, net, signature, device, order, seeds, ranks)
     # Each process drops other units.
     stream = RandomStream(seeds.dropout + (0 if ranks is None else ranks.index), device)
-    find_key = partial(trial_key, key, objective, seeds)
-    trial = try_out(net, objective, train, valid, stream, find_key)
+    trial = try_out(net, objective, train, valid, stream, seeds, key)
     optimizer = build_optimizer(
         settings.optimizer,
         settings.arguments("optimizer"),
@@ -148,9 +146,9 @@ def build(
 
 
 def learner(settings, train, valid, target, seeds, device, earlier):
-    """Return the net, its objective, its signature, and the key of fits that begin alike or None.
+    """Return the net, its objective and its signature, after a forward on a few rows.
 
-    The last two are known after a forward on a few rows.
+    And a key that is equal for fits which begin alike, or None.
     """
     loss = find_loss(settings.loss, classification=target.classifies)
     check_values(settings, loss, target, train, valid)
@@ -201,10 +199,13 @@ def sources(settings, train, valid, net, signature, device, order, seeds, ranks)
     return batches, valid
 
 
-def try_out(net, objective, train, valid, stream, find_key):
-    """Compute the loss once in training mode, and once as in validation; see ``Trial``."""
+def try_out(net, objective, train, valid, stream, seeds, key):
+    """Compute the loss once in training mode, and once as in validation; see ``Trial``.
+
+    What fits with an equal ``key`` found, if it is not None, is not computed again.
+    """
     rows = train.head(PROBE_ROWS)
-    key = find_key(rows)
+    key = trial_key(key, objective, seeds, rows)
     trial = recall(key) or probe_training(net, objective, rows, stream)._replace(rows=None)
     remember(key, trial)
     warn_of_standstill(trial)

@@ -297,6 +297,7 @@ def compile_graph(graph, inputs):
                 # In C++ alone threads do not wait for each other to leave the interpreter.
                 return _entry(compile_fx_inner(graph, fakes, cpp_wrapper=True))
             except Exception:
+                # What C++ cannot do alone goes through Python.
                 pass
         return compile_fx_inner(graph, fakes)
 

@@ -14,6 +14,7 @@ from numbers import Integral
 import numpy as np
 import torch
 
+from sktorch.engine.device import default_device
 from sktorch.engine.structure import structure
 from sktorch.nets import ACTIVATIONS, MLP, NETS
 
@@ -34,14 +35,13 @@ def recall(key):
 
 
 def remember(key, value):
-    """Remember a value, unless its key is None; return it."""
+    """Remember a value, unless its key is None."""
     if key is not None:
         with _lock:
             _known[key] = value
             _known.move_to_end(key)
             while len(_known) > _MOST_KNOWN:
                 _known.popitem(last=False)
-    return value
 
 
 def is_small(net):
@@ -65,8 +65,7 @@ def net_key(settings, x, n_outputs, loss, seeds, device):
     return (
         (structure(arguments), activation, n_outputs, loss.meaning, seeds.weights),
         (settings.dtype, settings.precision is None),
-        # What is made where nothing is said.
-        (torch.get_default_dtype(), torch.empty(0).device),
+        (torch.get_default_dtype(), default_device()),
         _numbers(x),
     )
 
